@@ -1,0 +1,21 @@
+"""Arguments and options that commands share.
+
+Particular: no option has a default of its own where the library has one.
+"""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+Artifacts: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--artifacts", metavar="DIR", help="Where artifacts lie (default $FRZ_ARTIFACTS, else ./artifacts)."),
+]
+Set: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in trainer.max_epochs=10; repeatable."),
+]
+Json: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on stdout; logs stay on stderr.")
+]

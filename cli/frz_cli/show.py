@@ -1,0 +1,33 @@
+"""`frz ls` and `frz show`: what lies in the artifacts folder."""
+
+from typing import Annotated
+
+import typer
+
+from frz_cli import options
+from frz_cli.output import emit
+
+
+def ls(artifacts: options.Artifacts = None, as_json: options.Json = False) -> None:
+    """List data sets, features, backbones and heads."""
+    from frz.artifacts import root
+    from frz.inventory import listing
+
+    folder = root(artifacts)
+    rows = listing(folder)
+    if rows or as_json:
+        emit(rows, as_json)
+    else:
+        typer.echo(f"nothing in {folder} yet; start with 'frz demo' or 'frz data build'", err=True)
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Any artifact: its name, kind/name, or a path.")],
+    artifacts: options.Artifacts = None,
+    as_json: options.Json = False,
+) -> None:
+    """Describe one artifact: sizes, arrays, origin."""
+    from frz.artifacts import root
+    from frz.inventory import describe
+
+    emit(describe(name, root(artifacts)), as_json)

@@ -1,0 +1,48 @@
+"""`frz train-backbone` and `frz train-head`: the two stages of training."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frz_cli import options
+from frz_cli.output import emit
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, as under configs/.")]
+
+
+def backbone(
+    config: Config,
+    artifacts: options.Artifacts = None,
+    overrides: options.Set = None,
+    as_json: options.Json = False,
+) -> None:
+    """Stage 1: train a backbone.
+
+    The same command continues a run that was broken off.
+    """
+    from frz.artifacts import root
+    from frz.config import read_yaml
+    from frz.pretrain import train
+
+    emit(train(read_yaml(config, overrides or ()), root(artifacts), str(config)), as_json)
+
+
+def head(
+    config: Config,
+    features: Annotated[
+        str | None, typer.Option("--features", metavar="NAME", help="Feature store, in place of the config's.")
+    ] = None,
+    artifacts: options.Artifacts = None,
+    overrides: options.Set = None,
+    as_json: options.Json = False,
+) -> None:
+    """Stage 2: train a head on stored features.
+
+    The same command continues a run that was broken off.
+    """
+    from frz.artifacts import root
+    from frz.config import read_yaml
+    from frz.heads.run import train
+
+    emit(train(read_yaml(config, overrides or ()), root(artifacts), str(config), features), as_json)

@@ -1,0 +1,117 @@
+"""Where artifacts lie, and what their JSON says: no array and no weights are opened.
+
+datasets/<name>/                     event store; versions are snapshots/<n>.json
+features/<backbone>-<fingerprint8>/  event store (`-<data set>` after it if that is not the one trained on)
+backbones/<name>/<run8>/             card.json, best.safetensors, last.safetensors, ...
+heads/<name>/<run8>/                 likewise
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from frz.errors import ConfigError, StoreError
+
+Kind: TypeAlias = Literal["datasets", "features", "backbones", "heads"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def root(option: str | Path | None = None) -> Path:
+    """Folder of all artifacts: the option, else FRZ_ARTIFACTS, else `./artifacts`."""
+    return Path(option or os.environ.get("FRZ_ARTIFACTS") or "artifacts")
+
+
+def store_path(artifacts: Path, kind: Literal["datasets", "features"], name: str) -> Path:
+    """Where the event store of a data set or a feature set is written."""
+    return artifacts / kind / _plain(name)
+
+
+def run_path(artifacts: Path, kind: Literal["backbones", "heads"], name: str, digest: str) -> Path:
+    """Where a run is written; `digest` (hex) identifies its config and input versions."""
+    return artifacts / kind / _plain(name) / digest[:8]
+
+
+def features_name(backbone: str, fingerprint: str) -> str:
+    """Name of the feature store that holds what one set of weights says."""
+    return f"{backbone}-{fingerprint[:8]}"
+
+
+def _plain(name: str) -> str:
+    """The name itself if it can be a folder and be asked for later.
+
+    Raises
+    ------
+    ConfigError
+        If it is empty, or holds a separator or '@'.
+    """
+    if not name or name.startswith(".") or any(character in name for character in "/\\@"):
+        raise ConfigError(f"{name!r} cannot name an artifact", way_out="use letters, digits, '-' and '_'")
+    return name
+
+
+def entries(artifacts: Path, kind: Kind) -> list[Path]:
+    """Folders of the stores, or of the families of runs, of one kind; by name."""
+    return folders(artifacts / kind)
+
+
+def versions(store: Path) -> list[int]:
+    """Numbers of the snapshots of an event store, ascending."""
+    return sorted(int(file.stem) for file in (store / "snapshots").glob("*.json") if file.stem.isdigit())
+
+
+def latest_snapshot(store: Path) -> dict[str, Any]:
+    """JSON of the newest snapshot of an event store ({} if it has none)."""
+    numbers = versions(store)
+    return read_json(store / "snapshots" / f"{numbers[-1]}.json") if numbers else {}
+
+
+def card(run: Path) -> dict[str, Any]:
+    """The card of a run ({} while it has none)."""
+    return read_json(run / "card.json") if (run / "card.json").is_file() else {}
+
+
+def runs(folder: Path) -> list[Path]:
+    """Folders of the runs of one backbone or head, oldest first."""
+    found = [path for path in folders(folder) if not path.name.startswith(".") and not is_store(path)]
+    return sorted(found, key=lambda path: (created(card(path)), path.name))
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is an event store (it may hold no version yet)."""
+    return (path / "snapshots").is_dir()
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a training run."""
+    return any((path / name).is_file() for name in ("card.json", "best.safetensors", "last.safetensors"))
+
+
+def folders(path: Path) -> list[Path]:
+    """Folders in a folder, by name; none if it does not exist."""
+    return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
+
+
+def created(record: Mapping[str, Any]) -> str:
+    """Creation time as ISO 8601 text, which sorts by time ('' if unknown)."""
+    return str(record.get("created", ""))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing or damaged.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise StoreError("the file is missing", where=str(path)) from None
+    except ValueError as error:
+        raise StoreError(f"not valid JSON ({error})", where=str(path), way_out="the file is damaged") from None
+    if not isinstance(value, dict):
+        raise StoreError("not a JSON object", where=str(path), way_out="the file is damaged")
+    return value

@@ -1,0 +1,56 @@
+"""Every error a user can cause, in one tree.
+
+FrzError
+├── ConfigError        a key, a value or a name in a config or on the command line
+├── SourceError        what a source read (file, event, column) cannot be used
+├── StoreError         an event store is missing, incomplete, full or damaged
+├── IdentityError      the artifacts asked for belong to other weights, data or settings
+├── CheckpointError    a checkpoint is missing or does not fit the model
+└── TrainingError      training cannot start or cannot go on
+
+A message says what is wrong, where, and the way out, in one line. The command line catches `FrzError`
+alone, prints that line and exits with code 2; anything else is a bug of ours and keeps its traceback.
+"""
+
+
+class FrzError(Exception):
+    """Base of all errors that a user can cause and mend.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong, with the offending value.
+    where : str, optional
+        File, event, key or array.
+    way_out : str, optional
+        What to do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", way_out: str = "") -> None:
+        self.what, self.where, self.way_out = what, where, way_out
+        text = f"{where}: {what}" if where else what
+        super().__init__(" ".join((f"{text}; {way_out}" if way_out else text).split()))
+
+
+class ConfigError(FrzError):
+    """A key, a value or a name in a config or on the command line."""
+
+
+class SourceError(FrzError):
+    """What a source read cannot be used."""
+
+
+class StoreError(FrzError):
+    """An event store is missing, incomplete, full or damaged."""
+
+
+class IdentityError(FrzError):
+    """The artifacts asked for belong to other weights, data or settings."""
+
+
+class CheckpointError(FrzError):
+    """A checkpoint is missing or does not fit the model."""
+
+
+class TrainingError(FrzError):
+    """Training cannot start or cannot go on."""

@@ -1,0 +1,160 @@
+"""What lies in the artifacts folder: one row per artifact, or all that is recorded about one.
+
+Reads snapshots, cards and headers, never values, so it answers at once however large the arrays are.
+"""
+
+import json
+import struct
+from collections import Counter
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from frz import artifacts
+from frz.errors import CheckpointError
+from frz.store.reader import EventStore
+
+
+def listing(folder: Path) -> list[dict[str, Any]]:
+    """One row per data set, feature store and run below the artifacts folder.
+
+    Returns
+    -------
+    list of dict
+        kind, name (as commands take it), created, state (`finished`, `unfinished`, `empty`), versions and
+        events (stores only, of the newest version).
+
+    Raises
+    ------
+    StoreError
+        If a card or a snapshot is damaged.
+    """
+    rows: list[dict[str, Any]] = []
+    for kind in artifacts.KINDS:
+        for path in artifacts.entries(folder, kind):
+            if kind in ("datasets", "features"):
+                numbers, newest = artifacts.versions(path), artifacts.latest_snapshot(path)
+                rows.append(
+                    {
+                        "kind": kind,
+                        "name": f"{path.name}@{numbers[-1]}" if numbers else path.name,
+                        "created": newest.get("created"),
+                        "state": "finished" if numbers else "empty",
+                        "versions": len(numbers),
+                        "events": sum(part["n_events"] for part in newest.get("parts", [])),
+                    }
+                )
+                continue
+            for run in artifacts.runs(path):
+                card = artifacts.card(run)
+                rows.append(
+                    {
+                        "kind": kind,
+                        "name": f"{path.name}@{run.name}",
+                        "created": card.get("created"),
+                        "state": "finished" if card.get("finished") else "unfinished",
+                        "versions": None,
+                        "events": None,
+                    }
+                )
+    return rows
+
+
+def describe(spec: str, folder: Path) -> dict[str, Any]:
+    """All that is recorded about what `spec` names.
+
+    Raises
+    ------
+    FrzError
+        If nothing or several things have the name, or what it names is damaged.
+    """
+    found = artifacts.find(spec, folder)
+    if found.version is not None:
+        return describe_store(found.path, found.version)
+    return describe_run(found.path)
+
+
+def describe_store(path: Path, version: int) -> dict[str, Any]:
+    """Sizes, arrays, splits and provenance of one version of an event store.
+
+    Raises
+    ------
+    StoreError
+        If the snapshot is missing or damaged.
+    """
+    store = EventStore(path, version)
+    snapshot, schema = store.snapshot, store.schema
+    counts: Counter[str] = Counter()
+    for part in snapshot.parts:
+        counts.update(part.counts)
+    largest = snapshot.largest()
+    arrays = {
+        name: {
+            "dtype": array.dtype,
+            "shape": ["n", *array.shape],
+            "role": array.role,
+            "unit": array.unit,
+            "bytes": store.nbytes(name),
+            "description": array.description,
+        }
+        for name, array in sorted(schema.arrays.items())
+    }
+    return {
+        "name": snapshot.name,
+        "path": str(path),
+        "version": snapshot.version,
+        "versions": artifacts.versions(path),
+        "created": snapshot.created,
+        "hash": snapshot.hash,
+        "events": store.n_events,
+        "parts": store.n_parts,
+        "bytes": sum(array["bytes"] for array in arrays.values()),
+        "splits": {name: len(store.split(name)) for name in snapshot.split.fractions},
+        "axes": {
+            name: {
+                "parent": axis.parent,
+                "members": counts.get(name) if axis.length is None else f"{axis.length} each",
+                "largest": largest.get(name),
+            }
+            for name, axis in schema.axes.items()
+        },
+        "arrays": arrays,
+        "static": sorted(schema.static),
+        "about": snapshot.about,
+    }
+
+
+def describe_run(path: Path) -> dict[str, Any]:
+    """Card, weights and files of a training run.
+
+    Raises
+    ------
+    CheckpointError
+        If a weight file is damaged.
+    """
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    return {
+        "name": f"{path.parent.name}@{path.name}",
+        "path": str(path),
+        "weights": {file.stem: _weights(file) for file in files if file.suffix == ".safetensors"},
+        "files": {file.name: file.stat().st_size for file in files},
+        "card": artifacts.card(path),
+    }
+
+
+def _weights(file: Path) -> dict[str, Any]:
+    """Tensors and numbers of a safetensors file, from its header: 8 bytes of length, then JSON."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > file.stat().st_size:
+                raise ValueError("header longer than the file")
+            header = json.loads(stream.read(length))
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        return {
+            "tensors": len(tensors),
+            "numbers": sum(prod(tensor["shape"]) for tensor in tensors),
+            "dtypes": sorted({tensor["dtype"] for tensor in tensors}),
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error):
+        raise CheckpointError("not a whole safetensors file", where=str(file), way_out="train again") from None

@@ -1,0 +1,125 @@
+"""One line and an exit code for what a user can mend; help without torch; a traceback for our own faults."""
+
+import errno
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from frz.errors import StoreError
+from frz_cli.main import app
+
+Python = Callable[..., "subprocess.CompletedProcess[str]"]
+COMMANDS = ["demo", "data", "train-backbone", "extract", "train-head", "evaluate", "predict", "ls", "show"]
+
+
+def frz(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def ls_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def listing(folder: Path) -> None:
+        del folder
+        raise error
+
+    monkeypatch.setattr("frz.inventory.listing", listing)
+
+
+def test_help_lists_every_command() -> None:
+    result = frz("--help")
+    assert result.exit_code == 0
+    listed = [line.split()[0] for line in result.stdout.partition("Commands:")[2].splitlines() if line.strip()]
+    assert sorted(listed) == sorted(COMMANDS)
+    assert "..." not in result.stdout.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(
+    "command", [[name] for name in COMMANDS if name != "data"] + [["data", "build"], ["data", "show"]]
+)
+def test_every_command_explains_itself_and_takes_the_common_options(command: list[str]) -> None:
+    result = frz(*command, "--help")
+    assert result.exit_code == 0
+    assert "--artifacts" in result.stdout
+    assert "--json" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["extrct"], ["data", "biuld"], ["ls", "--jsn"], ["extract"], ["show"]])
+def test_a_wrong_command_line_is_exit_code_2(arguments: list[str]) -> None:
+    result = frz(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error" in result.stderr
+
+
+def test_a_mendable_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    ls_raises(monkeypatch, StoreError("is damaged", where="x", way_out="build it again"))
+    result = frz("ls", "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "error: x: is damaged; build it again\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_a_full_or_closed_disk_is_one_line(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ls_raises(monkeypatch, OSError(number, "cannot write", "/some/file"))
+    result = frz("ls")
+    assert result.exit_code == 2
+    assert result.stderr == "error: /some/file: cannot write; mend that and run the same command again\n"
+
+
+def test_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ls_raises(monkeypatch, KeyboardInterrupt())
+    result = frz("ls")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert result.stderr == "interrupted; the same command continues\n"
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("ours"), OSError(errno.EBADF, "ours")])
+def test_a_fault_of_ours_keeps_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    ls_raises(monkeypatch, error)
+    assert frz("ls").exception is error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data", "build", "nothing.yaml"], "error: nothing.yaml: no such config file; check the path"),
+        (["train-backbone", "."], "error: .: no such config file; check the path"),
+        (["data", "build", "recipe.yaml", "--set", "name"], "error: --set: override 'name' is not of the form"),
+        (["data", "build", "recipe.yaml"], "error: recipe.yaml: unknown key 'sauce'; did you mean 'source'?"),
+        (["data", "show", "tiny"], "error: no data set 'tiny' in artifacts/datasets; make one with 'frz data build'"),
+        (["show", "tiny"], "error: artifacts: nothing is called 'tiny'; have: nothing"),
+    ],
+)
+def test_a_real_process_ends_with_one_line_and_code_2(
+    arguments: list[str], message: str, fresh_python: Python, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"name": "tiny", "sauce": {"kind": "velo"}}))
+    done = fresh_python("-m", "frz_cli", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_of_a_real_process_needs_no_torch(fresh_python: Python) -> None:
+    code = (
+        "import sys\nsys.argv = ['frz', '--help']\nfrom frz_cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "print(sorted({'torch', 'numpy', 'zarr', 'rich', 'pydantic'} & sys.modules.keys()))"
+    )
+    done = fresh_python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_class_in_the_working_folder_is_found(fresh_python: Python, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise ImportError('mine was read')\n")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"name": "tiny", "source": {"kind": "mine:Source"}}))
+    (tmp_path / "yaml.py").write_text("raise ImportError('the working folder shadows a package')\n")
+    code = "import sys; sys.path.remove(''); from frz_cli.main import main; main()"
+    done = fresh_python("-c", code, "data", "build", "recipe.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "mine was read" in done.stderr

@@ -1,0 +1,103 @@
+"""What is listed and described is what was written."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from frz import inventory
+from frz.errors import CheckpointError
+from frz.store import Array, Axis, PartEntry, Schema, Snapshot, Split, snapshot, write_part
+
+SCHEMA = Schema(
+    axes={"hit": Axis()},
+    arrays={
+        "event/id": Array(dtype="int64", role="meta"),
+        "event/group": Array(dtype="int64", role="meta"),
+        "hit/raw": Array(dtype="float32", shape=(2,), unit="mm", columns=("x", "y")),
+    },
+)
+
+
+def write_safetensors(path: Path, shapes: dict[str, list[int]]) -> None:
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        size = 4 * int(np.prod(shape))
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps({"__metadata__": {"a": "b"}, **header}).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data set of 3 events with 5 hits in two versions, a run under way and one that is done."""
+    store = tmp_path / "datasets" / "tiny"
+    snapshot.prepare_root(store)
+    arrays = {
+        "event/id": np.arange(3),
+        "event/group": np.arange(3),
+        "hit/offsets": np.array([0, 4, 4, 5]),
+        "hit/raw": np.zeros((5, 2), np.float32),
+    }
+    record = write_part(store, "events", "00" * 32, SCHEMA, arrays)
+    part: PartEntry = snapshot.entry({"events": record})
+    for fraction in (1.0, 0.5):
+        split = Split(fractions={"train": fraction, "test": 1 - fraction})
+        made = Snapshot(name="tiny", event_schema=SCHEMA, split=split, parts=(part,), about={"source": "by hand"})
+        snapshot.commit(store, lambda latest, made=made: made)  # type: ignore[misc]
+    for run, finished in (("11111111", True), ("22222222", False)):
+        folder = tmp_path / "backbones" / "net" / run
+        folder.mkdir(parents=True)
+        (folder / "card.json").write_text(json.dumps({"finished": finished, "created": f"2026-01-0{run[0]}"}))
+    write_safetensors(tmp_path / "backbones" / "net" / "11111111" / "best.safetensors", {"a": [3, 4], "b": [5]})
+    return tmp_path
+
+
+def test_the_listing_has_a_row_for_everything(root: Path) -> None:
+    rows = inventory.listing(root)
+    assert [(r["kind"], r["name"], r["state"], r["versions"], r["events"]) for r in rows] == [
+        ("datasets", "tiny@2", "finished", 2, 3),
+        ("backbones", "net@11111111", "finished", None, None),
+        ("backbones", "net@22222222", "unfinished", None, None),
+    ]
+
+
+def test_every_listed_name_can_be_described(root: Path) -> None:
+    for row in inventory.listing(root):
+        assert Path(inventory.describe(row["name"], root)["path"]).is_dir()
+
+
+def test_nothing_lies_in_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    assert inventory.listing(tmp_path / "none") == []
+
+
+def test_a_store_that_was_broken_off_is_listed_as_empty(root: Path) -> None:
+    snapshot.prepare_root(root / "datasets" / "begun")
+    assert [(r["name"], r["state"], r["events"]) for r in inventory.listing(root)][0] == ("begun", "empty", 0)
+
+
+def test_a_store_is_described_by_its_counts_and_sizes(root: Path) -> None:
+    found = inventory.describe("tiny@1", root)
+    assert (found["version"], found["versions"], found["events"], found["parts"]) == (1, [1, 2], 3, 1)
+    assert found["splits"] == {"train": 3, "test": 0}
+    assert found["axes"] == {"hit": {"parent": "event", "members": 5, "largest": 4}}
+    assert found["arrays"]["hit/raw"]["bytes"] == 5 * 2 * 4
+    assert found["bytes"] == 5 * 2 * 4 + 2 * 3 * 8
+    assert found["about"] == {"source": "by hand"}
+
+
+def test_a_run_is_described_by_its_weights(root: Path) -> None:
+    found = inventory.describe("net", root)
+    assert found["weights"] == {"best": {"tensors": 2, "numbers": 17, "dtypes": ["F32"]}}
+    assert found["card"]["finished"] is True
+    assert found["files"]["best.safetensors"] > 17 * 4
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 20, struct.pack("<Q", 4) + b"[1]\n", struct.pack("<Q", 2) + b"{"])
+def test_damaged_weights_are_named(data: bytes, root: Path) -> None:
+    (root / "backbones" / "net" / "11111111" / "best.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"best\.safetensors: not a whole safetensors file"):
+        inventory.describe("net", root)
