@@ -1,0 +1,28 @@
+"""The event store: arrays on named axes, cut into parts of whole events, in versions. See README.md.
+
+No module of this package imports torch.
+"""
+
+from frz.store.part import CommitRecord, PartRef, find_part, write_part
+from frz.store.reader import EventStore
+from frz.store.schema import Array, Axis, EventArrays, Schema
+from frz.store.snapshot import PartEntry, Snapshot
+from frz.store.split import Split
+from frz.store.table import EventTable, Reader
+
+__all__ = [
+    "Array",
+    "Axis",
+    "CommitRecord",
+    "EventArrays",
+    "EventStore",
+    "EventTable",
+    "PartEntry",
+    "PartRef",
+    "Reader",
+    "Schema",
+    "Snapshot",
+    "Split",
+    "find_part",
+    "write_part",
+]

@@ -1,0 +1,146 @@
+"""Cutting, joining and picking events of flat ragged arrays.
+
+Everything is index arithmetic on offsets; values are copied once and never looked at.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frz.store.schema import EVENT, EventArrays, Schema, axis_of, count_events
+
+Index = NDArray[np.int64]
+
+
+def offsets_of(lengths: NDArray[Any]) -> Index:
+    """Offsets (n + 1) of n runs of the given lengths."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def axes_in(arrays: Mapping[str, Any], schema: Schema) -> list[str]:
+    """Axes below `event` that the arrays touch (by values or offsets), parents first."""
+    used = {axis for name in arrays for axis in schema.lineage(axis_of(name))}
+    return sorted(used, key=lambda axis: (len(schema.lineage(axis)), axis))
+
+
+def rows(offsets: Index, parents: Index) -> tuple[Index, Index]:
+    """Rows of the members of the given parents, in that order, and the new offsets."""
+    starts = offsets[parents]
+    new = offsets_of(offsets[parents + 1] - starts)
+    picked = np.arange(new[-1], dtype=np.int64)
+    picked += np.repeat(starts - new[:-1], np.diff(new))
+    return picked, new
+
+
+def take(arrays: Mapping[str, NDArray[Any]], schema: Schema, events: NDArray[Any]) -> EventArrays:
+    """The listed events, in the listed order; repeats are allowed.
+
+    Parameters
+    ----------
+    arrays : mapping
+        Flat arrays with the offsets of every ragged axis they touch.
+    schema : Schema
+        Tells the parent and length of each axis.
+    events : int array (n,)
+        Positions of events.
+    """
+    index: dict[str, Index] = {EVENT: np.asarray(events, np.int64)}
+    result: EventArrays = {}
+    for axis in axes_in(arrays, schema):
+        parents, length = index[schema.axes[axis].parent], schema.axes[axis].length
+        if length is None:
+            index[axis], result[f"{axis}/offsets"] = rows(arrays[f"{axis}/offsets"], parents)
+        else:
+            index[axis] = (parents[:, None] * length + np.arange(length)).ravel()
+    for name, values in arrays.items():
+        if name not in result:
+            result[name] = values.take(index[axis_of(name)], axis=0)
+    return result
+
+
+def bounds(arrays: Mapping[str, NDArray[Any]], schema: Schema, first: int, last: int) -> dict[str, tuple[int, int]]:
+    """Rows [begin, end) of each axis that belong to events [first, last)."""
+    found = {EVENT: (first, last)}
+    for axis in axes_in(arrays, schema):
+        begin, end = found[schema.axes[axis].parent]
+        length = schema.axes[axis].length
+        if length is None:
+            offsets = arrays[f"{axis}/offsets"]
+            found[axis] = int(offsets[begin]), int(offsets[end])
+        else:
+            found[axis] = begin * length, end * length
+    return found
+
+
+def slice_events(arrays: Mapping[str, NDArray[Any]], schema: Schema, first: int, last: int) -> EventArrays:
+    """Events [first, last); values are views, offsets are copies that start at 0."""
+    found = bounds(arrays, schema, first, last)
+    result: EventArrays = {}
+    for name, values in arrays.items():
+        axis, _, rest = name.partition("/")
+        if rest == "offsets":
+            begin, end = found[schema.axes[axis].parent]
+            result[name] = values[begin : end + 1] - values[begin]
+        else:
+            begin, end = found[axis]
+            result[name] = values[begin:end]
+    return result
+
+
+def concat(pieces: Sequence[Mapping[str, NDArray[Any]]]) -> EventArrays:
+    """Join pieces that hold the same arrays, one after the other."""
+    if len(pieces) == 1:
+        return dict(pieces[0])
+    result: EventArrays = {}
+    for name in pieces[0]:
+        values = [piece[name] for piece in pieces]
+        if name.endswith("/offsets"):
+            result[name] = offsets_of(np.concatenate([np.diff(offsets) for offsets in values]))
+        else:
+            result[name] = np.concatenate(values)
+    return result
+
+
+def lengths(arrays: Mapping[str, NDArray[Any]], schema: Schema, axis: str) -> Index:
+    """Members of `axis` in each event (n_event,), summed over the axes between."""
+    edges = np.arange(count_events(arrays, schema) + 1, dtype=np.int64)
+    for step in schema.lineage(axis):
+        length = schema.axes[step].length
+        edges = arrays[f"{step}/offsets"][edges] if length is None else edges * length
+    return np.diff(edges)
+
+
+def event_bytes(arrays: Mapping[str, NDArray[Any]], schema: Schema) -> Index:
+    """Bytes of values that each event holds (n_event,); offsets are left out."""
+    total = np.zeros(count_events(arrays, schema), np.int64)
+    for name, values in arrays.items():
+        if not name.endswith("/offsets"):
+            total += lengths(arrays, schema, axis_of(name)) * (values.nbytes // max(len(values), 1))
+    return total
+
+
+def check(arrays: Mapping[str, NDArray[Any]], schema: Schema) -> None:
+    """Assert that the arrays are exactly what the schema says: names, dtypes, shapes, offsets."""
+    n_events = count_events(arrays, schema)
+    axes = schema.ordered_axes()
+    expected = set(schema.arrays) | {f"{axis}/offsets" for axis in axes if schema.axes[axis].length is None}
+    assert set(arrays) == expected, f"arrays differ from the schema: {sorted(set(arrays) ^ expected)}"
+    count = {EVENT: n_events}
+    for axis in axes:
+        n_parents, length = count[schema.axes[axis].parent], schema.axes[axis].length
+        if length is None:
+            offsets = arrays[f"{axis}/offsets"]
+            assert offsets.dtype == np.int64 and offsets.shape == (n_parents + 1,), f"{axis}/offsets: shape or dtype"
+            assert offsets[0] == 0 and (np.diff(offsets) >= 0).all(), f"{axis}/offsets must start at 0 and never fall"
+            count[axis] = int(offsets[-1])
+        else:
+            count[axis] = n_parents * length
+    for name, spec in schema.arrays.items():
+        shape = (count[axis_of(name)], *spec.shape)
+        found = arrays[name]
+        assert found.dtype == np.dtype(spec.dtype), f"{name}: dtype {found.dtype}, schema says {spec.dtype}"
+        assert found.shape == shape, f"{name}: shape {found.shape}, schema says {shape}"

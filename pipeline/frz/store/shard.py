@@ -1,0 +1,133 @@
+"""One array of a part as a single Zarr v3 shard: written by us, byte-identical to zarr-python's, readable by mmap.
+
+Layout of the file `c/0/…/0`: k inner chunks of `inner` rows of full width, one after the other (the last one
+filled up with zeros), then the index: k pairs (offset, nbytes) of little-endian uint64 and a CRC-32C of
+them. Because nothing is compressed, the payload is the array itself and can be mapped.
+"""
+
+import json
+import mmap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from frz.errors import StoreError
+
+CHUNK_BYTES = 1 << 20
+_CRC_BYTES = 4
+
+
+def geometry(n: int, row_bytes: int) -> tuple[int, int]:
+    """Number of inner chunks and rows in each, for n rows: chunks of at most 1 MiB (at least one row)."""
+    k = max(1, -(-n // max(1, CHUNK_BYTES // row_bytes)))
+    return k, max(1, -(-n // k))
+
+
+def metadata(values: NDArray[Any], dimension_names: list[str], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The `zarr.json` of an array: one shard, codec `bytes`, index at the end with a CRC-32C."""
+    trailing = list(values.shape[1:])
+    k, inner = geometry(len(values), row_bytes(values))
+    little: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+    fill: dict[str, Any] = {"b": False, "f": 0.0}
+    return {
+        "shape": list(values.shape),
+        "data_type": str(values.dtype),
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [k * inner, *trailing]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill.get(values.dtype.kind, 0),
+        "codecs": [
+            {
+                "name": "sharding_indexed",
+                "configuration": {
+                    "chunk_shape": [inner, *trailing],
+                    "codecs": [little if values.dtype.itemsize > 1 else {"name": "bytes"}],
+                    "index_codecs": [little, {"name": "crc32c"}],
+                    "index_location": "end",
+                },
+            }
+        ],
+        "attributes": dict(attributes),
+        "dimension_names": dimension_names,
+        "zarr_format": 3,
+        "node_type": "array",
+        "storage_transformers": [],
+    }
+
+
+def row_bytes(values: NDArray[Any]) -> int:
+    """Bytes of one row (one member of the first axis)."""
+    return int(values.dtype.itemsize * np.prod(values.shape[1:], dtype=np.int64))
+
+
+def index_bytes(k: int, chunk_bytes: int) -> bytes:
+    """The shard index of k equal chunks that lie one after the other."""
+    table = np.empty((k, 2), "<u8")
+    table[:, 0] = np.arange(k, dtype=np.uint64) * np.uint64(chunk_bytes)
+    table[:, 1] = chunk_bytes
+    raw = table.tobytes()
+    return raw + int(google_crc32c.value(raw)).to_bytes(_CRC_BYTES, "little")
+
+
+def write(folder: Path, values: NDArray[Any], dimension_names: list[str], attributes: Mapping[str, Any]) -> None:
+    """Write an array into `folder` (`zarr.json` and, unless it is empty, its one shard).
+
+    Parameters
+    ----------
+    folder : Path
+        Made here.
+    values : array (n, …)
+        Any dtype of fixed size; no trailing dimension may be 0.
+    """
+    folder.mkdir(parents=True)
+    text = json.dumps(metadata(values, dimension_names, attributes), indent=2)
+    (folder / "zarr.json").write_text(text)
+    if len(values) == 0:
+        return
+    k, inner = geometry(len(values), row_bytes(values))
+    path = folder / "c" / "/".join("0" * values.ndim)
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.write(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False)).data)
+        file.write(bytes((k * inner - len(values)) * row_bytes(values)))
+        file.write(index_bytes(k, inner * row_bytes(values)))
+
+
+def map_shard(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """Map the shard of an array (read-only), or None if the file is not laid out as above.
+
+    The caller has compared the file's size with the commit record: a mapped file that is too short would
+    end the process instead of raising.
+    """
+    empty = np.empty((0, *shape[1:]), dtype)
+    k, inner = geometry(shape[0], row_bytes(empty))
+    payload, index = k * inner * row_bytes(empty), index_bytes(k, inner * row_bytes(empty))
+    with path.open("rb") as file:
+        if file.seek(0, 2) != payload + len(index):
+            return None
+        file.seek(payload)
+        if file.read() != index:
+            return None
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    count = int(np.prod(shape, dtype=np.int64))
+    return np.frombuffer(mapped, np.dtype(dtype).newbyteorder("<"), count).reshape(shape)
+
+
+def crc32c(path: Path) -> int:
+    """CRC-32C (Castagnoli) of a file."""
+    checksum = 0
+    for block in _blocks(path):
+        checksum = google_crc32c.extend(checksum, block)
+    return checksum
+
+
+def _blocks(path: Path, size: int = 1 << 24) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while block := file.read(size):
+                yield block
+    except OSError as error:
+        raise StoreError(f"cannot be read: {error.strerror}", where=str(path)) from None

@@ -1,0 +1,118 @@
+"""A store of many parts reads like one table in memory."""
+
+import numpy as np
+import pytest
+from events_of_every_shape import SCHEMAS, equal, random_events
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from frz.errors import ConfigError, StoreError
+from frz.store import EventStore, EventTable, part, ragged, snapshot
+from frz.store.cut import PartLimits, cut
+from frz.store.snapshot import Snapshot
+from frz.store.split import Split
+
+
+def build(root, schema, arrays, limits, batch=5):
+    snapshot.prepare_root(root)
+    n = len(arrays["event/id"])
+    stream = (ragged.slice_events(arrays, schema, a, min(a + batch, n)) for a in range(0, n, batch))
+    records = [
+        part.write_part(root, "events", f"{i:032x}" * 2, schema, piece) for i, piece in enumerate(cut(stream, schema, limits))
+    ]
+    entries = tuple(snapshot.entry({"events": record}) for record in records)
+    made = Snapshot(name="d", event_schema=schema, split=Split(), parts=entries)
+    snapshot.commit(root, lambda latest: made)
+    return EventStore(root)
+
+
+@given(kind=st.sampled_from(sorted(SCHEMAS)), n=st.integers(1, 90), seed=st.integers(0, 99), data=st.data())
+@settings(deadline=None, max_examples=15)
+def test_every_way_of_reading_agrees_with_the_table(tmp_path_factory, kind, n, seed, data):
+    schema = SCHEMAS[kind]
+    arrays = random_events(schema, n, seed)
+    limits = PartLimits(events=data.draw(st.integers(1, 9)))
+    store = build(tmp_path_factory.mktemp("s"), schema, arrays, limits)
+    table = EventTable(schema, arrays)
+    assert store.n_events == table.n_events == len(store) == n
+    assert store.n_parts == -(-n // limits.events)
+    positions = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=12)), np.int64)
+    equal(store.events(positions), table.events(positions))
+    first, last = sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n))))
+    equal(store.range(first, last), table.range(first, last))
+    for name in arrays:
+        np.testing.assert_array_equal(store.array(name), table.array(name))
+    for axis in schema.axes:
+        np.testing.assert_array_equal(store.lengths(axis), table.lengths(axis))
+    for name in schema.arrays:
+        equal(store.events(positions, [name]), table.events(positions, [name]))
+        assert store.nbytes(name) == arrays[name].nbytes
+    equal(ragged.concat(list(store.parts())), arrays)
+
+
+@given(n=st.integers(1, 60), batch=st.integers(1, 60), size=st.integers(1, 4000))
+@settings(deadline=None, max_examples=40)
+def test_parts_end_where_the_events_say_not_where_batches_end(n, batch, size):
+    schema = SCHEMAS["tracking"]
+    arrays = random_events(schema, n, 0)
+    limits = PartLimits(events=17, bytes=size)
+    whole = list(cut([arrays], schema, limits))
+    pieces = (ragged.slice_events(arrays, schema, a, min(a + batch, n)) for a in range(0, n, batch))
+    streamed = list(cut(pieces, schema, limits))
+    assert len(whole) == len(streamed)
+    for one, other in zip(whole, streamed, strict=True):
+        equal(one, other)
+        sizes = ragged.event_bytes(one, schema)
+        assert len(sizes) <= 17
+        assert sizes[:-1].sum() < size
+    equal(ragged.concat(whole), arrays)
+
+
+def test_limits_of_a_source_of_known_size_are_powers_of_two():
+    assert PartLimits.for_source(None).events == 2048
+    assert [PartLimits.for_source(n).events for n in (10, 2000, 5000, 20_000, 21_000, 10**7)] == [16, 16, 64, 256, 256, 2048]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return build(tmp_path, SCHEMAS["tracking"], random_events(SCHEMAS["tracking"], 40, 1), PartLimits(events=8))
+
+
+def test_a_missing_part_is_an_error_never_zeros(store):
+    place = store.root / "events.zarr" / part.part_name("events", store.snapshot.parts[2].groups["events"].key)
+    place.rename(place.with_name("gone"))
+    store.range(0, 16)
+    with pytest.raises(StoreError, match="the part is missing"):
+        store.range(0, 40)
+
+
+def test_unknown_names_and_places_are_refused(store, tmp_path):
+    with pytest.raises(ConfigError, match=r"no array 'hit/rew'.*hit/raw"):
+        store.array("hit/rew")
+    with pytest.raises(IndexError):
+        store.events(np.array([40]))
+    with pytest.raises(IndexError):
+        store.events(np.array([-1]))
+    with pytest.raises(StoreError, match="no event store"):
+        EventStore(tmp_path / "nothing")
+
+
+def test_splits_cover_all_events_and_tear_no_group(store):
+    groups = store.array("event/group")
+    splits = {name: store.split(name) for name in ("train", "val", "test")}
+    assert sorted(np.concatenate(list(splits.values())).tolist()) == list(range(40))
+    found = [set(groups[positions].tolist()) for positions in splits.values()]
+    assert not (found[0] & found[1] or found[0] & found[2] or found[1] & found[2])
+    with pytest.raises(ConfigError, match="no split 'dev'"):
+        store.split("dev")
+
+
+def test_split_shares_and_independence_of_key_order():
+    groups = np.arange(200_000)
+    one = Split(fractions={"train": 0.8, "val": 0.1, "test": 0.1})
+    other = Split(fractions={"test": 0.1, "val": 0.1, "train": 0.8})
+    for name, share in one.fractions.items():
+        members = one.members(name, groups)
+        np.testing.assert_array_equal(members, other.members(name, groups))
+        assert abs(len(members) / len(groups) - share) < 4 * np.sqrt(share * (1 - share) / len(groups))
+    assert len(np.intersect1d(one.members("test", groups), Split(seed=1).members("test", groups))) < 2500
