@@ -1,0 +1,191 @@
+"""From a recipe to a version of a data set.
+
+Units that the journal knows are not read; parts that a broken build committed are kept; a version appears
+only when everything in it is on disk.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frz.artifacts import store_path
+from frz.config import StrictModel, digest_of, import_class, parse
+from frz.data.source import SOURCES, Source, Unit
+from frz.errors import ConfigError, SourceError, StoreError
+from frz.progress import progress
+from frz.store import snapshot
+from frz.store.cut import PartLimits, cut
+from frz.store.journal import Journal, UnitRecord
+from frz.store.keys import KEY_BYTES, event_keys
+from frz.store.part import find_part, write_part
+from frz.store.reader import EventStore
+from frz.store.schema import ID, KEY, Array, EventArrays, Schema
+from frz.store.snapshot import PartEntry, Snapshot, entry
+from frz.store.split import Split
+
+KEY_ARRAY = Array(dtype="uint8", shape=(KEY_BYTES,), role="meta", description="hash of the id and the inputs")
+
+
+class Recipe(StrictModel):
+    """A data set: which source, with which cuts, split how."""
+
+    name: str
+    source: dict[str, Any]
+    """`kind` (a known source or `package.module:Class`) and the source's own settings."""
+    split: Split = Split()
+
+
+def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> dict[str, Any]:
+    """Build a data set, or the next version of it.
+
+    Parameters
+    ----------
+    values : mapping
+        A recipe, as read from YAML.
+    artifacts : Path
+        The data set goes to `datasets/<name>` below it.
+    where : str
+        What errors call the recipe.
+
+    Returns
+    -------
+    dict
+        Name, version, path, counts of events, parts, units read and skipped, and events per split.
+
+    Raises
+    ------
+    ConfigError, SourceError, StoreError
+        If the recipe, an input file or the disk does not allow it; what is committed stays.
+    """
+    recipe = parse(Recipe, values, where)
+    settings = dict(recipe.source)
+    kind = settings.pop("kind", None)
+    if not isinstance(kind, str):
+        raise ConfigError("key 'source.kind' is missing", where=where, way_out=f"known: {', '.join(SOURCES)}")
+    source_class = import_class(kind, SOURCES, "source")
+    source: Source = source_class(parse(source_class.Config, settings, f"{where}: source"))
+    schema = source.schema
+    schema = schema.model_copy(update={"arrays": {**schema.arrays, KEY: KEY_ARRAY}})
+    units = source.units()
+
+    root = store_path(artifacts, "datasets", recipe.name)
+    snapshot.prepare_root(root)
+    before = snapshot.read(root)
+    journal = Journal(root / "journal")
+    limits = PartLimits.for_source(source.n_events)
+    entries: list[PartEntry] = []
+    places: list[tuple[str, int]] = []  # unit and number of events of each entry, for errors
+    n_read = 0
+    with progress(f"build {recipe.name}", total=source.n_events, unit="event") as bar:
+        for unit in units:
+            key = digest_of([kind, source.version, unit.digest, limits.model_dump(), schema.digest()])
+            record = journal.find(key)
+            if record is None or not _present(root, record):
+                record = _read_unit(source, unit, key, schema, limits, root, bar)
+                journal.add(record)
+                n_read += 1
+            else:
+                bar.advance(sum(part.n_events for part in record.entries))
+            entries += record.entries
+            places += [(unit.name, part.n_events) for part in record.entries]
+    if not entries:
+        raise SourceError("the source has no events", where=where, way_out="check its path and cuts")
+    static = {name: snapshot.write_static(root, name, values) for name, values in source.static().items()}
+    about = {"source": {"kind": kind, "version": source.version, **settings}, "licence": source.licence}
+    made = Snapshot(
+        name=recipe.name, event_schema=schema, split=recipe.split, parts=tuple(entries), static=static, about=about
+    )
+    _refuse_duplicates(root, made, places)
+
+    def make(latest: Snapshot | None) -> Snapshot:
+        if latest is not None and (before is None or latest.version != before.version) and latest.hash != content:
+            raise StoreError(
+                f"another build made version {latest.version} meanwhile", where=str(root), way_out="run again to build on it"
+            )
+        return made
+
+    content = made.content_hash()
+    done = snapshot.commit(root, make)
+    store = EventStore(root, done.version)
+    return {
+        "name": recipe.name,
+        "version": done.version,
+        "new": before is None or before.version != done.version,
+        "path": str(root),
+        "hash": done.hash,
+        "events": done.n_events,
+        "parts": len(done.parts),
+        "units_read": n_read,
+        "units_skipped": len(units) - n_read,
+        "counts": {axis: sum(part.counts.get(axis, 0) for part in done.parts) for axis in schema.ordered_axes()},
+        "largest": done.largest(),
+        "splits": {name: len(store.split(name)) for name in recipe.split.fractions},
+    }
+
+
+def _present(root: Path, record: UnitRecord) -> bool:
+    """Are all parts of a journalled unit still there?"""
+    return all(find_part(root, g, ref.key) is not None for part in record.entries for g, ref in part.groups.items())
+
+
+def _read_unit(
+    source: Source, unit: Unit, key: str, schema: Schema, limits: PartLimits, root: Path, bar: Any
+) -> UnitRecord:
+    entries = []
+    for number, arrays in enumerate(cut(_checked(source, unit), source.schema, limits)):
+        part_key = digest_of([key, number])
+        record = find_part(root, "events", part_key)
+        if record is None:
+            arrays[KEY] = event_keys(arrays, schema)
+            record = write_part(root, "events", part_key, schema, arrays)
+        entries.append(entry({"events": record}))
+        bar.advance(record.n_events)
+    return UnitRecord(key=key, name=unit.name, entries=tuple(entries))
+
+
+def _checked(source: Source, unit: Unit) -> Iterator[EventArrays]:
+    """The batches of a unit; a value that is not finite is an error that names event and column."""
+    for batch in source.read(unit):
+        for name, spec in source.schema.arrays.items():
+            values = batch[name]
+            if values.dtype.kind != "f" or np.isfinite(values).all():
+                continue
+            row = int(np.argmin(np.isfinite(values).reshape(len(values), -1).all(axis=1)))
+            column = int(np.argmin(np.isfinite(values[row]).reshape(-1)))
+            field = f"{name}[{spec.columns[column]}]" if spec.columns else name
+            event = _event_of_row(batch, source.schema, name, row)
+            raise SourceError(
+                f"{field} of event {event} is {values[row].reshape(-1)[column]}",
+                where=unit.name,
+                way_out="mend the input or cut the event",
+            )
+        yield batch
+
+
+def _event_of_row(batch: EventArrays, schema: Schema, name: str, row: int) -> int:
+    """Id of the event that holds a row of an array."""
+    for axis in reversed(schema.lineage(name.partition("/")[0])):
+        length = schema.axes[axis].length
+        if length is None:
+            row = int(np.searchsorted(batch[f"{axis}/offsets"], row, side="right")) - 1
+        else:
+            row //= length
+    return int(batch[ID][row])
+
+
+def _refuse_duplicates(root: Path, made: Snapshot, places: list[tuple[str, int]]) -> None:
+    """An id that occurs twice is an error that names both places."""
+    ids = EventStore.of(root, made).array(ID)
+    order = np.argsort(ids, kind="stable")
+    twice = np.flatnonzero(ids[order][1:] == ids[order][:-1])
+    if len(twice) == 0:
+        return
+    bounds = np.cumsum([n for _, n in places])
+    first, second = (places[int(np.searchsorted(bounds, order[i], side="right"))][0] for i in (twice[0], twice[0] + 1))
+    raise SourceError(
+        f"event id {ids[order[twice[0]]]} occurs twice: in {first} and in {second} ({len(twice)} duplicates in all)",
+        where=made.name,
+        way_out="remove one of them from the source",
+    )

@@ -1,0 +1,174 @@
+"""Extraction: only what is missing, never of other weights, and the same bytes again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_BACKBONE, tiny_recipe
+
+from frz import artifacts as names
+from frz.data.build import build
+from frz.errors import CheckpointError, ConfigError, IdentityError, StoreError
+from frz.extract import engine
+from frz.extract.run import extract, open_both
+from frz.extract.settings import Settings, feature_schema
+from frz.loading.batch import to_batch
+from frz.pretrain import train
+from frz.store import EventStore, part, snapshot
+from frz.training import checkpoint
+
+FP32 = {"embedding_dtype": "float32"}
+
+
+@pytest.fixture
+def mine(tiny, tmp_path):
+    """A copy of the tiny artifacts that a test may change."""
+    return shutil.copytree(tiny, tmp_path / "artifacts")
+
+
+def features(artifacts) -> EventStore:
+    return EventStore(*names.features("tiny", artifacts))
+
+
+def test_features_are_the_forward_pass_of_each_event(tiny):
+    frozen, source = open_both(names.weights("tiny", tiny), tiny)
+    store = features(tiny)
+    np.testing.assert_array_equal(store.array("event/id"), source.array("event/id"))
+    np.testing.assert_array_equal(store.array("event/key"), source.array("event/key"))
+    np.testing.assert_array_equal(store.array("track/parameters"), source.array("track/parameters"))
+    for event in (0, 17, source.n_events - 1):
+        batch = to_batch(source.events(np.array([event]), frozen.module.inputs), source.schema)
+        with torch.inference_mode():
+            alone = frozen.module(batch)
+        stored = store.events(np.array([event]))
+        for name in frozen.module.outputs:
+            np.testing.assert_allclose(stored[name], alone[name].numpy(), rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_running_again_runs_nothing(tiny, monkeypatch):
+    monkeypatch.setattr(engine, "run_of", None)  # any forward pass would fail
+    result = extract("tiny", tiny, settings=FP32)
+    assert (result["version"], result["events_run"], result["events_taken"]) == (1, 0, 320)
+
+
+def test_only_missing_parts_run_and_the_bytes_are_the_same(mine, monkeypatch):
+    before = features(mine)
+    digest = before.snapshot.hash
+    key = before.snapshot.parts[3].groups["features"].key
+    shutil.rmtree(before.root / "events.zarr" / part.part_name("features", key))
+    ran = []
+    run_of = engine.run_of
+    monkeypatch.setattr(engine, "run_of", lambda *a: ran.append(a[2:4]) or run_of(*a))
+    result = extract("tiny", mine, settings=FP32)
+    first, last = before.part_bounds[3:5].tolist()
+    assert ran == [(first, last)]
+    assert result["events_run"] == last - first
+    assert features(mine).snapshot.hash == digest
+
+
+def test_a_new_version_of_the_data_set_runs_its_new_events_only(mine):
+    build(tiny_recipe(480), mine)
+    result = extract("tiny", mine, settings=FP32)
+    assert (result["data"], result["version"], result["events"]) == ("tiny@2", 2, 480)
+    assert 160 <= result["events_run"] < 480
+    old = EventStore(names.features("tiny", mine).path, 1)
+    np.testing.assert_array_equal(features(mine).range(0, 64)["query/embedding"], old.range(0, 64)["query/embedding"])
+
+
+def test_a_store_of_other_weights_is_refused_with_both_fingerprints(mine):
+    other = train({**TINY_BACKBONE, "name": "other", "trainer": {**TINY_BACKBONE["trainer"], "seed": 1}}, mine)
+    root = names.features("tiny", mine).path
+    mine_fp = features(mine).snapshot.about["fingerprint"]["value"]
+    with pytest.raises(IdentityError) as caught:
+        extract("other", mine, settings={"out": str(root)})
+    message = str(caught.value)
+    assert mine_fp[:12] in message
+    assert other["fingerprint"][:12] in message
+    assert "tensors (" in message
+    assert snapshot.versions(root) == [1]
+
+
+def test_float16_is_the_default_and_what_it_cannot_hold_is_refused(mine):
+    result = extract("tiny", mine)
+    store = EventStore(result["path"])
+    assert store.schema.arrays["hit/embedding"].dtype == "float16"
+    assert store.schema.arrays["hit/assignment_logit"].dtype == "float32"
+    exact = EventStore(result["path"], 1)
+    np.testing.assert_allclose(store.array("hit/embedding"), exact.array("hit/embedding"), atol=2e-3)
+    frozen, source = open_both(names.weights("tiny", mine), mine)
+    schema = feature_schema(frozen.module, source.schema, Settings())
+    with pytest.raises(ConfigError, match="do not fit float16.*embedding_dtype=float32"):
+        engine._cast("hit/embedding", np.array([1e6], np.float32), schema.arrays["hit/embedding"].dtype)
+    with pytest.raises(ConfigError, match="not finite"):
+        engine._cast("hit/embedding", np.array([np.nan], np.float32), "float32")
+
+
+def test_annotations_are_redone_without_a_forward_pass(mine, monkeypatch):
+    before = features(mine)
+    key = before.snapshot.parts[0].groups["annotation"].key
+    shutil.rmtree(before.root / "events.zarr" / part.part_name("annotation", key))
+    monkeypatch.setattr(engine, "run_of", None)
+    extract("tiny", mine, settings=FP32)
+    assert features(mine).snapshot.hash == before.snapshot.hash
+
+
+def test_a_checkpoint_of_another_shape_lists_the_tensors(mine):
+    path = names.weights("tiny", mine)
+    tensors, meta = checkpoint.load(path)
+    name = next(n for n, t in tensors.items() if t.ndim == 2)
+    tensors[name] = tensors[name][:, :-1]
+    tensors["extra.weight"] = torch.zeros(2)
+    checkpoint.save(path, tensors, meta)
+    with pytest.raises(CheckpointError) as caught:
+        extract("tiny", mine)
+    assert name in str(caught.value)
+    assert "extra.weight" in str(caught.value)
+
+
+def test_tensors_of_a_head_are_left_out_by_name(mine):
+    path = names.weights("tiny", mine)
+    tensors, meta = checkpoint.load(path)
+    checkpoint.save(path, {**tensors, "head.net.weight": torch.zeros(2)}, meta)
+    assert extract("tiny", mine, settings=FP32)["events_run"] == 0
+
+
+def test_weights_that_were_changed_after_training_are_refused(mine):
+    path = names.weights("tiny", mine)
+    tensors, meta = checkpoint.load(path)
+    name = sorted(tensors)[0]
+    tensors[name] = tensors[name] + 1
+    checkpoint.save(path, tensors, meta)
+    with pytest.raises(IdentityError, match="changed after training"):
+        extract("tiny", mine)
+
+
+def test_a_data_set_of_another_layout_is_refused(mine):
+    source = mine / "datasets/tiny"
+    found = snapshot.read(source)
+    raw = found.event_schema.arrays["hit/raw"]
+    renamed = raw.model_copy(update={"columns": (*raw.columns[:-1], "colour")})
+    schema = found.event_schema.model_copy(update={"arrays": {**found.event_schema.arrays, "hit/raw": renamed}})
+    snapshot.commit(source, lambda latest: found.model_copy(update={"event_schema": schema}))
+    with pytest.raises(IdentityError, match=r"hit/raw.*colour"):
+        extract("tiny", mine)
+
+
+def test_a_damaged_data_set_is_named_and_nothing_is_committed(mine):
+    shutil.rmtree(names.features("tiny", mine).path)
+    file = sorted((mine / "datasets/tiny/events.zarr").rglob("hit/raw/c/0/0"))[5]
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(StoreError, match="hit/raw/c/0/0.*100 bytes"):
+        extract("tiny", mine)
+    stores = list((mine / "features").iterdir())
+    assert all(snapshot.versions(store) == [] for store in stores)
+
+
+def test_snapshots_say_where_features_come_from(tiny):
+    about = features(tiny).snapshot.about
+    card = json.loads(next((tiny / "backbones/tiny").glob("*/card.json")).read_text())
+    assert about["fingerprint"]["value"] == card["fingerprint"]
+    assert about["data"] == card["data"]
+    assert about["recipe"]["precision"] == "fp32"
+    assert set(about["fingerprint"]["tensors"]) == set(checkpoint.load(names.weights("tiny", tiny))[0])

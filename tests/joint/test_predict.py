@@ -1,0 +1,54 @@
+"""Prediction: backbone and head over a data set, to one Parquet file."""
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import tiny_recipe
+
+from frz import artifacts as names
+from frz.data.build import build
+from frz.errors import IdentityError
+from frz.heads.run import load_head, prepare
+from frz.heads.run import predict as run_head
+from frz.joint.predict import predict
+from frz.store import EventStore, snapshot
+
+pandas = pytest.importorskip("pandas")
+pytest.importorskip("pyarrow")
+
+
+def test_rows_are_what_the_head_says_of_the_stored_features(tiny, tmp_path):
+    result = predict("tiny", tiny, "tiny", tmp_path / "out.parquet")
+    rows = pandas.read_parquet(tmp_path / "out.parquet")
+    assert len(rows) == result["rows"]
+    head, _ = load_head("tiny", tiny)
+    table = prepare(head, EventStore(*names.features("tiny", tiny)))
+    made = run_head(head, table, np.arange(table.n_events))
+    np.testing.assert_array_equal(rows["slot_query"], table.array("slot/query"))
+    np.testing.assert_allclose(rows["slot_pt"], made["slot/pt"], rtol=1e-4)
+    np.testing.assert_array_equal(np.unique(rows["event_id"]), np.unique(np.repeat(table.array("event/id"), table.lengths("slot"))))
+    assert rows["slot_q_probability"].between(0, 1).all()
+
+
+def test_data_without_truth_can_be_predicted(tiny, tmp_path):
+    artifacts = shutil.copytree(tiny, tmp_path / "artifacts")
+    build({**tiny_recipe(128), "name": "recorded"}, artifacts)
+    root = artifacts / "datasets/recorded"
+    found = snapshot.read(root)
+    blind = found.event_schema.select(["event/id", "event/group", "event/key", "hit/raw"])
+    snapshot.commit(root, lambda latest: found.model_copy(update={"event_schema": blind}))
+    result = predict("tiny", artifacts, "recorded", tmp_path / "out.parquet")
+    rows = pandas.read_parquet(tmp_path / "out.parquet")
+    assert result["events"] == 128
+    assert rows["slot_valid"].all()  # without truth a slot is kept because the backbone calls it a track
+    assert np.isfinite(rows["slot_pt"]).all()
+
+
+def test_a_head_whose_backbone_is_gone_is_refused_by_fingerprint(tiny, tmp_path):
+    artifacts = shutil.copytree(tiny, tmp_path / "artifacts")
+    _, about = load_head("tiny", artifacts)
+    shutil.rmtree(artifacts / "backbones")
+    with pytest.raises(IdentityError, match=about["features"]["fingerprint"][:12]):
+        predict("tiny", artifacts, "tiny", tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
