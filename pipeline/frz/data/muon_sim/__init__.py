@@ -1,0 +1,1 @@
+"""A muon spectrometer simulator (see README.md of this folder)."""
