@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Before torch, numpy or matplotlib read them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -48,3 +49,48 @@ def fresh_python(project: Path) -> Python:
         )
 
     return run
+
+
+TINY_BACKBONE = {
+    "name": "tiny",
+    "family": "hit_track",
+    "data": "tiny",
+    "model": {
+        "position": ["globEdgeLowX", "globEdgeLowY", "globEdgeLowZ"],
+        "fields": ["globEdgeLowX", "globEdgeLowY", "globEdgeLowZ", "driftR", "r", "theta", "phi"],
+        "pos_fields": ["r", "theta", "phi"],
+        "dim": 8,
+        "heads": 2,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+    },
+    "trainer": {"max_epochs": 1, "batch_size": 50, "device": "cpu"},
+}
+TINY_HEAD = {
+    "name": "tiny",
+    "head": "regression",
+    "features": {"backbone": "tiny", "data": "tiny"},
+    "model": {"inverse_fields": ["pt"], "bce_fields": ["q"], "assignment_threshold": 0.4},
+    "trainer": {"max_epochs": 2, "batch_size": 50, "device": "cpu"},
+}
+
+
+def tiny_recipe(n_events: int = 320) -> dict[str, Any]:
+    """A data set of simulated muons in many small parts."""
+    return {"name": "tiny", "source": {"kind": "muon_sim", "n_events": n_events}}
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Artifacts of the whole path at tiny size, made once; copy them before changing anything."""
+    from frz.data.build import build
+    from frz.extract.run import extract
+    from frz.heads.run import train as train_head
+    from frz.pretrain import train as train_backbone
+
+    artifacts = tmp_path_factory.mktemp("artifacts")
+    build(tiny_recipe(), artifacts)
+    train_backbone(TINY_BACKBONE, artifacts)
+    extract("tiny", artifacts, settings={"embedding_dtype": "float32"})
+    train_head(TINY_HEAD, artifacts)
+    return artifacts

@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import TINY_BACKBONE, TINY_HEAD
 
+from conftest import TINY_BACKBONE, TINY_HEAD
 from frz import artifacts as names
 from frz.errors import CheckpointError, ConfigError, IdentityError
 from frz.heads.run import load_head, predict, prepare, train

@@ -1,0 +1,1 @@
+"""Extraction: run a frozen backbone once over a data set and keep what it says."""

@@ -1,0 +1,75 @@
+"""The contract of a head: what Stage 2 trains on stored features.
+
+A head never sees the backbone. It names the stored arrays it `needs`, runs its parameter-free prefix
+once (`prepare`, numpy in, numpy out, events stay whole), and trains on batches of what is left.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, TypeAlias
+
+from torch import Tensor, nn
+
+from frz.config import StrictModel
+from frz.store.schema import EventArrays, Schema
+
+HEADS: Mapping[str, str] = {
+    "regression": "frz.heads.regression:RegressionHead",
+}
+"""Known heads; a config may also give `package.module:Class`."""
+
+Batch: TypeAlias = dict[str, Tensor]
+
+
+class Head(nn.Module, ABC):
+    """A light model on frozen features.
+
+    Rules, checked by the contract suite: batch composition never changes a result beyond rounding; events
+    without members give finite outputs; `prepare` of joined events equals joined `prepare`s; constants
+    measured by `fit` are buffers and travel with the checkpoint.
+    """
+
+    Config: ClassVar[type[StrictModel]]
+
+    @abstractmethod
+    def __init__(self, config: Any, schema: Schema) -> None:
+        """Build from a validated `Config` and the schema of the feature store."""
+        super().__init__()
+
+    @property
+    @abstractmethod
+    def needs(self) -> tuple[str, ...]:
+        """Stored arrays that `prepare` reads."""
+
+    @property
+    @abstractmethod
+    def prepared(self) -> Schema:
+        """Schema of what `prepare` returns."""
+
+    @abstractmethod
+    def prepare(self, events: EventArrays) -> EventArrays:
+        """Parameter-free prefix, run once per event: from `needs` to what a batch holds."""
+
+    def fit(self, prepared: Iterable[EventArrays]) -> None:  # noqa: B027 - optional on purpose
+        """Measure target statistics on the prepared training split, into buffers."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Raw outputs in the normalised target space."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Training loss (scalar) and its named parts."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> Batch:
+        """Predictions in physical units, by `axis/name`."""
+
+    @abstractmethod
+    def metrics(self, predictions: EventArrays, prepared: EventArrays) -> dict[str, float]:
+        """Metrics of predictions against the targets that `prepare` kept."""
+
+    def predict_mean(self, prepared: EventArrays) -> EventArrays:
+        """The yardstick: predictions without features, from what `fit` measured; {} if there is none."""
+        del prepared
+        return {}

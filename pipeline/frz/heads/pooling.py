@@ -1,0 +1,77 @@
+"""Pooling over the hits of each slot as segment sums, maxima and minima over flat pairs.
+
+Nothing is padded: work grows with the pairs alone. Forward and backward are written out because autograd's
+backward of `scatter_reduce(amax)` costs thirty times its forward, and because the four results share one
+gather. Equal, gradients included, to the padded form (ties share the gradient evenly, as in `Tensor.amax`).
+"""
+
+# Axes: P pairs sorted by slot, S slots, D columns.
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+EMPTY = 1e-8
+"""Least total weight of an average, so that an empty set averages to 0."""
+
+
+class _SegmentPool(torch.autograd.Function):
+    """Sum of weight * value, max and min of value per slot; empty slots give 0."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weights: Tensor, slot: Tensor, n_slot: int) -> tuple[Tensor, Tensor, Tensor]:
+        rows = slot.unsqueeze(1).expand_as(values)  # (P, D)
+        empty = values.new_zeros(n_slot, values.shape[1])
+        total = empty.index_add(0, slot, values * weights.unsqueeze(1))
+        largest = empty.scatter_reduce(0, rows, values, "amax", include_self=False)
+        smallest = empty.scatter_reduce(0, rows, values, "amin", include_self=False)
+        ctx.save_for_backward(values, weights, slot, largest, smallest)
+        return total, largest, smallest
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        values, weights, slot, largest, smallest = ctx.saved_tensors
+        of_sum = grads[0].index_select(0, slot)  # (P, D)
+        of_weights = (values * of_sum).sum(1) if ctx.needs_input_grad[1] else None
+        result = of_sum.mul_(weights.unsqueeze(1))
+        for extreme, grad in ((largest, grads[1]), (smallest, grads[2])):
+            reached = extreme.index_select(0, slot).eq_(values)  # (P, D), 1 where the value is the extreme
+            ties = torch.zeros_like(extreme).index_add_(0, slot, reached).clamp_(min=1)
+            result.addcmul_(reached, (grad / ties).index_select(0, slot))
+        return result, of_weights, None, None
+
+
+def segment_pool(values: Tensor, weights: Tensor, slot: Tensor, n_slot: int) -> Tensor:
+    """Average, sum, maximum and minimum of the values of each slot.
+
+    With w the weights of the pairs of a slot: avg = sum w x / max(sum w, 1e-8); sum = sum w x; max and min are
+    taken over the set without weights. A slot without pairs gets 0 in all four.
+
+    Parameters
+    ----------
+    values : float Tensor (P, D)
+        One row per pair.
+    weights : float Tensor (P,)
+        p >= 0 of each pair.
+    slot : int64 Tensor (P,)
+        Slot of each pair.
+    n_slot : int
+        S.
+
+    Returns
+    -------
+    Tensor (S, 4, D)
+        In the order avg, sum, max, min.
+    """
+    total, largest, smallest = _SegmentPool.apply(values, weights, slot, n_slot)  # type: ignore[no-untyped-call]
+    mass = weights.new_zeros(n_slot).index_add(0, slot, weights).clamp(min=EMPTY)
+    return torch.stack((total / mass.unsqueeze(1), total, largest, smallest), dim=1)
+
+
+def slot_of_pairs(offsets: Tensor) -> Tensor:
+    """Slot (P,) int64 of each pair, from offsets (S + 1) of the slots."""
+    counts = offsets.diff()
+    return torch.repeat_interleave(counts)

@@ -1,0 +1,106 @@
+"""`frz predict`: backbone and head over a data set, to a Parquet file with one row per predicted object."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frz import artifacts as names
+from frz.errors import ConfigError, IdentityError
+from frz.extract.run import open_both
+from frz.extract.settings import Settings
+from frz.heads.run import load_head
+from frz.heads.run import predict as run_head
+from frz.joint.on_the_fly import FrozenFeatures
+from frz.progress import progress
+from frz.store import atomic, ragged
+from frz.store.schema import EVENT, ID, EventArrays, Schema, axis_of
+from frz.store.table import EventTable
+
+
+
+def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
+    """Apply a head and the backbone it was trained on to a data set.
+
+    Parameters
+    ----------
+    head : str
+        A head: name, run or file.
+    artifacts : Path
+        Where artifacts lie; the backbone is found there by its fingerprint.
+    data : str
+        A data set; it need not have truth.
+    out : Path
+        Parquet file: `event_id`, what the head keeps of each object (`slot_query`, `slot_valid`) and its predictions,
+        one row per object. Written whole or not at all.
+
+    Returns
+    -------
+    dict
+        Path, events and rows written.
+
+    Raises
+    ------
+    FrzError
+        If head, backbone and data set do not fit, or the disk is full.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ConfigError("writing Parquet needs pyarrow", way_out="pip install 'frz[parquet]'") from None
+    _, about = load_head(head, artifacts)
+    frozen, source = open_both(_checkpoint(about["features"], artifacts), artifacts, data)
+    recipe = about["features"]["recipe"]
+    features = FrozenFeatures(frozen, source, Settings.model_validate(recipe), batching="run")
+    trained, _ = load_head(head, artifacts, features.schema)
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = atomic.scratch(artifacts / "tmp")
+    writer: Any = None
+    n_rows = 0
+    try:
+        with atomic.full_disk(out), progress("predict", total=source.n_events, unit="event") as bar:
+            for first, last in zip(source.part_bounds[:-1].tolist(), source.part_bounds[1:].tolist(), strict=True):
+                prepared = trained.prepare(features.range(first, last, trained.needs))
+                table = EventTable(trained.prepared, prepared)
+                made = run_head(trained, table, np.arange(last - first))
+                rows = pyarrow.table(_rows(prepared, made, trained.prepared))
+                writer = writer or pyarrow.parquet.ParquetWriter(scratch, rows.schema)
+                writer.write_table(rows)
+                n_rows += rows.num_rows
+                bar.advance(last - first)
+            writer.close()
+            shutil.move(scratch, out)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return {"path": str(out), "events": source.n_events, "rows": n_rows, "fingerprint": frozen.fingerprint.value}
+
+
+def _checkpoint(origin: dict[str, Any], artifacts: Path) -> Path:
+    """The weights that the head's features came from, by fingerprint."""
+    seen = []
+    for run in names.runs(artifacts / "backbones" / origin["backbone"]):
+        fingerprint = names.card(run).get("fingerprint")
+        if fingerprint == origin["fingerprint"]:
+            return run / "best.safetensors"
+        if fingerprint:
+            seen.append(fingerprint[:12])
+    raise IdentityError(
+        f"no backbone {origin['backbone']!r} with fingerprint {origin['fingerprint'][:12]}, which the head was trained on",
+        where=str(artifacts / "backbones"),
+        way_out=f"have: {', '.join(seen) or 'none'}; copy its run there",
+    )
+
+
+def _rows(prepared: EventArrays, made: EventArrays, schema: Schema) -> dict[str, NDArray[Any]]:
+    """Columns of the Parquet file, of the objects that the predictions are about."""
+    axis = axis_of(next(iter(made)))
+    owner = prepared[ID] if axis == EVENT else np.repeat(prepared[ID], ragged.lengths(prepared, schema, axis))
+    columns = {"event_id": owner}
+    for name in (f"{axis}/query", f"{axis}/valid"):
+        if name in prepared:
+            columns[name.replace("/", "_")] = prepared[name]
+    return columns | {name.replace("/", "_"): values for name, values in made.items()}

@@ -1,0 +1,1 @@
+"""Training of anything with `loss(batch)`: optimisers, schedules, checkpoints, the loop. Knows no family."""

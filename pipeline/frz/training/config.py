@@ -1,0 +1,61 @@
+"""Everything a run's training can be told."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from frz.errors import TrainingError
+from frz.training.optimisers import OptimiserConfig
+from frz.training.schedules import ScheduleConfig
+
+
+class TrainerConfig(OptimiserConfig, ScheduleConfig):
+    """The keys of `trainer`, those of the optimiser and the schedule among them."""
+
+    max_epochs: int = Field(default=30, ge=1)
+    """Passes over the training events; the schedule ends with the last one."""
+    batch_size: int = Field(default=64, ge=1)
+    """Events per optimiser step."""
+    window: int = Field(default=16, ge=1)
+    """Batches that are sorted by length together, so that padding is small; 1 leaves the order random."""
+    clip_norm: float = Field(default=1.0, ge=0)
+    """Largest norm of the gradient of all parameters together; 0 leaves it as it is."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16` runs the loss under autocast; weights and optimiser stay float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where there is one."""
+    seed: int = Field(default=0, ge=0)
+    """Initial weights and dropout."""
+    data_seed: int = Field(default=0, ge=0)
+    """Order of the events."""
+    val_every: int = Field(default=1, ge=1)
+    """Epochs from one validation to the next; the last epoch is always validated."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after so many validations without a better loss; 0 never stops early."""
+    checkpoint_minutes: float = Field(default=5.0, ge=0)
+    """Longest time between two saves of the state within an epoch; 0 saves after every step."""
+
+
+TIMING = ("seconds", "events_per_s")
+"""Entries of a line of metrics that differ from run to run."""
+
+NOT_IDENTITY = ("device", "checkpoint_minutes")
+"""Keys that may differ between a run and its continuation."""
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that a config names.
+
+    Raises
+    ------
+    TrainingError
+        If a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise TrainingError("no GPU is available", where="device = cuda", way_out="set device to auto or cpu")
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device(name)

@@ -1,0 +1,32 @@
+"""Ctrl-C that waits for the end of a step: half a step cannot be saved."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within the block the first Ctrl-C is only noted; a second one interrupts at once.
+
+    Yields a function that tells whether one was noted. Where Python's own handler is not in place (another
+    thread, a program with a handler of its own, `nohup`) nothing is changed and nothing is noted.
+    """
+    noted = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if noted.is_set():
+            signal.default_int_handler(number, frame)
+        noted.set()
+
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield noted.is_set
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted.is_set
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,111 @@
+"""Optimisers, with weight decay on weight matrices alone."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from frz.config import StrictModel
+from frz.errors import TrainingError
+
+NORMS = (
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.modules.batchnorm._NormBase,  # every BatchNorm and InstanceNorm
+)
+
+
+class OptimiserConfig(StrictModel):
+    """How weights move."""
+
+    optimiser: Literal["adamw", "adam", "sgd", "lion"] = "adamw"
+    """`adam` and `sgd` add the decay to the gradient (L2), `adamw` and `lion` shrink the weights by it."""
+    lr: float = Field(default=1e-3, gt=0)
+    """Highest learning rate; the schedule scales it."""
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """On weights of two and more dimensions; never on biases, norms and other one-dimensional parameters."""
+    betas: tuple[float, float] | None = None
+    """Decay of the moving averages; default (0.9, 0.999), lion (0.9, 0.99); sgd takes the first as its momentum."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Added to the denominator of adam and adamw."""
+
+
+def build_optimiser(config: OptimiserConfig, module: nn.Module) -> torch.optim.Optimizer:
+    """Make the optimiser for the trainable parameters of `module`.
+
+    Raises
+    ------
+    TrainingError
+        If nothing in the module can be trained.
+    """
+    decayed, plain = split_parameters(module)
+    if not decayed and not plain:
+        raise TrainingError("the module has no trainable parameter", way_out="unfreeze a part of it")
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    betas = config.betas or ((0.9, 0.99) if config.optimiser == "lion" else (0.9, 0.999))
+    lr, decay = config.lr, config.weight_decay
+    # one kernel for all parameters, several times faster with many small ones; it walks memory without
+    # looking at strides
+    fused = all(parameter.is_contiguous() and parameter.is_floating_point() for parameter in [*decayed, *plain])
+    match config.optimiser:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=config.eps, weight_decay=decay, fused=fused)
+        case "adam":
+            return torch.optim.Adam(groups, lr=lr, betas=betas, eps=config.eps, weight_decay=decay, fused=fused)
+        case "lion":
+            return Lion(groups, lr=lr, betas=betas, weight_decay=decay)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=lr, momentum=betas[0], weight_decay=decay)
+
+
+def split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Trainable parameters with and without weight decay, each once, in the order of the module."""
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    seen: set[int] = set()
+    for owner in module.modules():
+        for name, parameter in owner.named_parameters(recurse=False):
+            if id(parameter) in seen or not parameter.requires_grad:
+                continue
+            seen.add(id(parameter))
+            exempt = parameter.ndim < 2 or name.endswith("bias") or isinstance(owner, NORMS)
+            (plain if exempt else decayed).append(parameter)
+    return decayed, plain
+
+
+class Lion(torch.optim.Optimizer):
+    """Sign of an interpolated momentum (Chen et al. 2023, arXiv:2302.06675, algorithm 2).
+
+    `w <- w - lr (sign(b1 m + (1 - b1) g) + decay w)`, then `m <- b2 m + (1 - b2) g`.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]] | Iterable[Tensor],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One step for every parameter that has a gradient."""
+        assert closure is None, "Lion takes no closure"
+        for group in self.param_groups:
+            lr, (beta1, beta2) = group["lr"], group["betas"]
+            for parameter in group["params"]:
+                gradient = parameter.grad
+                if gradient is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                momentum = state["momentum"]
+                direction = torch.lerp(gradient, momentum, beta1).sign_()
+                parameter.mul_(1.0 - lr * group["weight_decay"]).add_(direction, alpha=-lr)
+                momentum.lerp_(gradient, 1.0 - beta2)

@@ -1,0 +1,53 @@
+"""The folder of a run: the same command on an unfinished run goes on, on a finished one only reports.
+
+`config.yaml` is what was asked for, `card.json` what came of it; both are for people, the truth lies in the
+checkpoints.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from frz.store.atomic import full_disk, write_file, write_json
+from frz.training.config import NOT_IDENTITY, TrainerConfig
+
+
+def begin(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Make the folder of a run; the card if the run is finished already.
+
+    Raises
+    ------
+    StoreError
+        If the disk is full.
+    """
+    card = folder / "card.json"
+    if card.is_file():
+        found: dict[str, Any] = json.loads(card.read_text())
+        if found.get("finished"):
+            return found
+    with full_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
+    write_json(card, {"finished": False, "created": _now()})
+    return None
+
+
+def finish(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the card of a finished run."""
+    created = json.loads((folder / "card.json").read_text())["created"]
+    whole = {**card, "finished": True, "created": created, "ended": _now()}
+    write_json(folder / "card.json", whole)
+    return whole
+
+
+def identity(trainer: TrainerConfig) -> dict[str, Any]:
+    """The trainer's settings that make a run what it is."""
+    return trainer.model_dump(mode="json", exclude=set(NOT_IDENTITY))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

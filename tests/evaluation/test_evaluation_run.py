@@ -1,0 +1,71 @@
+"""`frz evaluate` on stored features: the numbers are those of the pieces, and wedges are merged."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import TINY_BACKBONE
+from made_up_velo import events, write_archive
+
+from frz import artifacts as names
+from frz.data.build import build
+from frz.errors import ConfigError, FrzError
+from frz.evaluation.hitsets import predicted_tracks, true_tracks
+from frz.evaluation.matching import match
+from frz.evaluation.run import evaluate
+from frz.evaluation.tracking import score
+from frz.extract.run import extract
+from frz.pretrain import train
+from frz.store import EventStore
+
+
+def test_a_backbone_is_measured_on_the_test_split(tiny):
+    result = evaluate("backbones/tiny", tiny)
+    store = EventStore(*names.features("tiny", tiny))
+    events = store.events(store.split("test"))
+    assert result["events"] == len(store.split("test"))
+    assert result["true_tracks"] == len(events["track/parameters"])
+    expected = score(match(predicted_tracks(events), true_tracks(events))).to_json()
+    assert result["tracking"] == expected
+    for name in ("eta", "phi", "pt"):
+        parts = [*result["binned"][name]["bins"], result["binned"][name]["outside"]]
+        assert sum(part["total"] for part in parts) == result["true_tracks"]
+        assert sum(part["successes"] for part in parts) == expected["efficiency_strict"]["successes"]
+    json.dumps(result)
+
+
+def test_splits_add_up_and_settings_are_checked(tiny):
+    totals = [evaluate("backbones/tiny", tiny, {"split": s})["true_tracks"] for s in ("train", "val", "test", "all")]
+    assert sum(totals[:3]) == totals[3]
+    with pytest.raises(ConfigError, match="no split 'dev'"):
+        evaluate("backbones/tiny", tiny, {"split": "dev"})
+    with pytest.raises(ConfigError, match="did you mean 'split'"):
+        evaluate("backbones/tiny", tiny, {"splt": "test"})
+
+
+def test_a_head_is_measured_as_in_its_card(tiny):
+    result = evaluate("heads/tiny", tiny)
+    assert result["metrics"] == names.card(names.head("tiny", tiny).path)["metrics"]["test"]
+
+
+def test_a_data_set_cannot_be_measured(tiny):
+    with pytest.raises(FrzError, match="is a data set"):
+        evaluate("datasets/tiny", tiny)
+
+
+def test_wedges_are_measured_as_collisions(tmp_path):
+    velo_archive = write_archive(tmp_path / "events.tar.gz", events(8))
+    recipe = {
+        "name": "velo",
+        "source": {"kind": "velo", "path": str(velo_archive), "wedges": 4, "overlap": 0.2},
+        "split": {"fractions": {"train": 0.4, "val": 0.2, "test": 0.4}},
+    }
+    build(recipe, tmp_path)
+    model = {"fields": ["x", "y", "z"], "dim": 8, "heads": 1, "num_queries": 20, "decoder_layers": 1, "encoder_layers": 1}
+    train({**TINY_BACKBONE, "name": "velo", "data": "velo", "model": model}, tmp_path)
+    extract("velo", tmp_path)
+    result = evaluate("backbones/velo", tmp_path, {"split": "all"})
+    store = EventStore(*names.features("velo", tmp_path))
+    assert result["events"] == len(np.unique(store.array("event/group"))) == store.n_events // 4
+    assert result["true_tracks"] == len(store.array("particle/parent_particle"))
+    assert result["tracking_long"]["efficiency_strict"]["total"] <= result["true_tracks"]

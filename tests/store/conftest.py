@@ -1,6 +1,0 @@
-"""Make the schemas and random events of `events_of_every_shape` importable by the tests beside it."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,253 @@
+"""The loop against the same steps written out in plain torch, and its ways to end."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toy_run import CONFIG, N_TRAIN, STEPS, Toy, ToySource, run
+
+from frz.errors import TrainingError
+from frz.training import checkpoint
+from frz.training.config import TrainerConfig, pick_device
+from frz.training.loop import DRAIN_STEPS, fit, resumable
+from frz.training.record import BEST, LAST, METRICS, STATE
+from frz.training.schedules import lr_factor
+from frz.training.source import Batch
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+
+class Scripted(nn.Module):
+    """Whose validation losses are given, and whose weight counts the epochs."""
+
+    def __init__(self, val_losses: list[float], train_loss: Callable[[int], float] = lambda step: 0.5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 1))
+        self.register_buffer("epochs", torch.zeros(()))
+        self.script, self.train_loss, self.steps = iter(val_losses), train_loss, 0
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.training:
+            self.steps += 1
+            return self.weight.sum() * 0 + self.train_loss(self.steps), {}
+        self.epochs += 1
+        return torch.tensor(next(self.script)), {}
+
+
+def scripted(
+    folder: Path, val_losses: list[float], train_loss: Callable[[int], float] = lambda step: 0.5, **changes: Any
+) -> tuple[Any, Scripted]:
+    """A run of one step and one validation batch per epoch, 8 events each."""
+    module = Scripted(val_losses, train_loss)
+    config = TrainerConfig.model_validate(CONFIG | {"max_epochs": len(val_losses)} | changes)
+    return fit(module, ToySource(8, 1), ToySource(8, 2, shuffle=False), config, folder), module
+
+
+@pytest.mark.parametrize(("clip", "precision"), [(0.5, "fp32"), (0.0, "fp32"), (0.5, "bf16")])
+def test_the_loop_is_these_steps(tmp_path: Path, clip: float, precision: str) -> None:
+    result = run(tmp_path, clip_norm=clip, precision=precision)
+
+    config = TrainerConfig.model_validate(CONFIG | {"clip_norm": clip})
+    torch.manual_seed(11)
+    net, source, val = Toy(), ToySource(N_TRAIN, 1), ToySource(11, 2, shuffle=False)
+    weights = [p for name, p in net.named_parameters() if name in ("net.0.weight", "net.4.weight")]
+    others = [p for name, p in net.named_parameters() if name not in ("net.0.weight", "net.4.weight")]
+    groups = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    torch.manual_seed(config.seed)
+    step, best = 0, {}
+    for epoch in range(3):
+        net.train()
+        sums = {"loss": 0.0, "abs": 0.0}
+        for batch in source.batches(source.plan(epoch)):
+            for group in optimiser.param_groups:
+                group["lr"] = config.lr * lr_factor(config, step, 3 * STEPS)
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                loss, parts = net.loss(batch)
+            optimiser.zero_grad()
+            loss.backward()
+            if clip:
+                nn.utils.clip_grad_norm_([*weights, *others], clip)
+            optimiser.step()
+            step += 1
+            n = len(batch["event/x"])
+            sums = {"loss": sums["loss"] + n * loss.item(), "abs": sums["abs"] + n * parts["abs"].item()}
+        net.eval()
+        autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+        with torch.no_grad(), autocast, torch.random.fork_rng(devices=[]):
+            val_loss = sum(len(b["event/x"]) * net.loss(b)[0].item() for b in val.batches(val.plan(0))) / 11
+        line = lines(tmp_path)[epoch]
+        assert (line["epoch"], line["step"]) == (epoch + 1, step)
+        assert line["train/loss"] == pytest.approx(sums["loss"] / N_TRAIN, rel=1e-6)
+        assert line["train/abs"] == pytest.approx(sums["abs"] / N_TRAIN, rel=1e-6)
+        assert line["val/loss"] == pytest.approx(val_loss, rel=1e-6)
+        assert line["lr"] == optimiser.param_groups[0]["lr"]
+        assert ("train/grad_norm" in line) == bool(clip)
+        if val_loss < best.get("loss", float("inf")):
+            best = {"loss": val_loss, "weights": {name: value.clone() for name, value in net.state_dict().items()}}
+    found, meta = checkpoint.load(tmp_path / BEST)
+    assert meta["metrics"]["val/loss"] == pytest.approx(best["loss"], rel=1e-6)
+    for name, value in net.state_dict().items():
+        assert torch.equal(found[name], best["weights"][name]), name
+        assert torch.equal(checkpoint.load(tmp_path / LAST)[0][name], value), name
+    assert (result.epochs, result.steps, result.resumed, result.stopped_early) == (3, 12, False, False)
+
+
+def test_checkpoints_say_what_they_are(tmp_path: Path) -> None:
+    run(tmp_path)
+    for name in (BEST, LAST):
+        weights, meta = checkpoint.load(tmp_path / name)
+        assert meta["n_weights"] == len(weights)
+        assert meta["trainer"]["lr"] == 1e-2
+        assert meta["metrics"].keys() >= {"epoch", "step", "val/loss"}
+        assert "seconds" not in meta["metrics"]
+
+
+def test_lines_say_how_long_it_took(tmp_path: Path) -> None:
+    run(tmp_path)
+    for line in lines(tmp_path):
+        assert line["seconds"] > 0
+        assert line["events_per_s"] >= N_TRAIN / line["seconds"]
+
+
+def test_the_caller_s_random_numbers_are_left_alone(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    run(tmp_path)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_seeds_decide(tmp_path: Path) -> None:
+    """`seed` is dropout here; `data_seed` is the source's, the loop does not look at it."""
+    last = {}
+    for name, changes in {"a": {}, "again": {}, "seed": {"seed": 1}, "data": {"data_seed": 1}}.items():
+        run(tmp_path / name, **changes)
+        last[name] = checkpoint.load(tmp_path / name / LAST)[0]["net.0.weight"]
+    assert torch.equal(last["a"], last["again"])
+    assert torch.equal(last["a"], last["data"])
+    assert not torch.equal(last["a"], last["seed"])
+
+
+def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
+    result, _ = scripted(tmp_path, [3.0, 1.0, 2.0, 1.0])
+    assert result.best["epoch"] == 2
+    assert checkpoint.load(tmp_path / BEST)[0]["epochs"] == 2
+    assert checkpoint.load(tmp_path / LAST)[0]["epochs"] == 4
+
+
+def test_patience(tmp_path: Path) -> None:
+    result, _ = scripted(tmp_path / "two", [3.0, 1.0, 2.0, 1.0, 0.5], patience=2)
+    assert (result.stopped_early, result.epochs, result.best["epoch"]) == (True, 4, 2)
+    again, module = scripted(tmp_path / "two", [3.0, 1.0, 2.0, 1.0, 0.5], patience=2)
+    assert (again.stopped_early, again.epochs, again.resumed, module.steps) == (True, 4, True, 0)
+    result, _ = scripted(tmp_path / "three", [3.0, 1.0, 2.0, 1.0, 0.5], patience=3)
+    assert (result.stopped_early, result.epochs, result.best["epoch"]) == (False, 5, 5)
+
+
+def test_validation_every_few_epochs_and_at_the_end(tmp_path: Path) -> None:
+    module = Scripted([3.0, 2.0, 1.0])
+    config = TrainerConfig.model_validate(CONFIG | {"max_epochs": 5, "val_every": 2})
+    fit(module, ToySource(8, 1), ToySource(8, 2), config, tmp_path)
+    assert [line.get("val/loss") for line in lines(tmp_path)] == [None, 3.0, None, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("n_val", [None, 0])
+def test_without_validation_events_the_training_loss_decides(tmp_path: Path, n_val: int | None) -> None:
+    module = Scripted([], lambda step: [3.0, 1.0, 2.0][step - 1])
+    config = TrainerConfig.model_validate(CONFIG)
+    val = None if n_val is None else ToySource(n_val, 2)
+    result = fit(module, ToySource(8, 1), val, config, tmp_path)
+    assert result.best["epoch"] == 2
+    assert "val/loss" not in result.best
+
+
+def test_fewer_events_than_a_batch(tmp_path: Path) -> None:
+    result = fit(Toy(), ToySource(3, 1), ToySource(1, 2), TrainerConfig.model_validate(CONFIG), tmp_path)
+    assert result.steps == 3
+
+
+def test_no_events(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no event to train on; check the split"):
+        fit(Toy(), ToySource(0, 1), None, TrainerConfig.model_validate(CONFIG), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_names_epoch_step_and_events(tmp_path: Path) -> None:
+    """The second step of the second epoch; the state of the first epoch stays."""
+    with pytest.raises(TrainingError) as caught:
+        fit(Diverging("loss"), ToySource(N_TRAIN, 1), None, TrainerConfig.model_validate(CONFIG), tmp_path)
+    ids = (ToySource(N_TRAIN, 1).plan(1)[1] + 1000).tolist()
+    assert str(caught.value) == (
+        f"{tmp_path}: the loss is not finite in epoch 2, step 2 (events with id {', '.join(map(str, ids[:6]))} and 2 "
+        f"more); lower lr or clip_norm, or look at these events; state.safetensors holds the last good state"
+    )
+    assert checkpoint.load(tmp_path / STATE)[1]["position"]["epoch"] == 1
+    assert checkpoint.load(tmp_path / LAST)[0]["weight"].isfinite().all()
+
+
+@pytest.mark.parametrize("drain_steps", [2, 3, 32])
+def test_losses_that_are_fetched_rarely_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drain_steps: int
+) -> None:
+    """As on a GPU: the same metrics, and the step that went wrong is named, not the one that noticed it."""
+    run(tmp_path / "often")
+    monkeypatch.setitem(DRAIN_STEPS, "cpu", drain_steps)
+    run(tmp_path / "rarely")
+    for name in (BEST, LAST):
+        assert (tmp_path / "often" / name).read_bytes() == (tmp_path / "rarely" / name).read_bytes()
+    with pytest.raises(TrainingError, match="the loss is not finite in epoch 2, step 2 "):
+        fit(Diverging("loss"), ToySource(N_TRAIN, 1), None, TrainerConfig.model_validate(CONFIG), tmp_path / "bad")
+    assert checkpoint.load(tmp_path / "bad" / STATE)[0]["model/weight"].isfinite().all()
+
+
+def test_a_gradient_that_is_not_finite(tmp_path: Path) -> None:
+    source = ToySource(N_TRAIN, 1, ids=False)
+    with pytest.raises(TrainingError, match=r"the gradient is not finite in epoch 2, step 2 \(events at positions \d"):
+        fit(Diverging("gradient"), source, None, TrainerConfig.model_validate(CONFIG), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_at_once(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="epoch 1, step 1 .* look at these events$"):
+        scripted(tmp_path, [1.0], lambda step: float("inf"))
+    assert not resumable(tmp_path)
+
+
+def test_a_validation_loss_that_is_not_finite(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the validation loss is not finite after epoch 2, step 1 "):
+        scripted(tmp_path, [1.0, float("nan"), 1.0])
+    assert resumable(tmp_path)
+
+
+class Diverging(nn.Module):
+    """Fails in step 6: the second of the second epoch."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.weight, self.how, self.calls = nn.Parameter(torch.ones(2, 2)), how, 0
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        self.calls += 1
+        loss = self.weight.square().mean()
+        if self.calls == STEPS + 2:
+            # sqrt has an infinite slope at 0, where its value is fine
+            loss = (
+                loss * float("nan") if self.how == "loss" else (self.weight - self.weight.detach()).pow(2).sum().sqrt()
+            )
+        return loss, {}
+
+
+def test_devices() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    if torch.cuda.is_available():
+        assert pick_device("auto") == pick_device("cuda")
+    else:
+        assert pick_device("auto") == torch.device("cpu")
+        with pytest.raises(TrainingError, match="no GPU is available; set device to auto or cpu"):
+            pick_device("cuda")
