@@ -6,8 +6,8 @@ import shutil
 import signal
 
 import pytest
-from conftest import tiny_recipe
 
+from conftest import tiny_recipe
 from frz import artifacts as names
 from frz.data.build import build
 from frz.errors import StoreError

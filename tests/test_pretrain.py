@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_BACKBONE
 
+from conftest import TINY_BACKBONE
 from frz import artifacts as names
 from frz.errors import ConfigError, StoreError, TrainingError
 from frz.lineage import Fingerprint, differences

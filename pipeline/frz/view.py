@@ -38,7 +38,8 @@ class StoreView(EventStore):
         axis = axis_of(name)
         rows = [part.n_events if axis == EVENT else part.counts[axis] for part in self.snapshot.parts]
         pieces = [
-            dask.array.from_delayed(read(index), shape=(n, *spec.shape), dtype=spec.dtype) for index, n in enumerate(rows)
+            dask.array.from_delayed(read(index), shape=(n, *spec.shape), dtype=spec.dtype)
+            for index, n in enumerate(rows)
         ]
         return dask.array.concatenate(pieces)
 

@@ -25,6 +25,7 @@ CASES |= {
         "hit_track",
         {**SMALL, "mask_attention": False, "bidirectional": False, "intermediate_losses": False, "num_queries": 5},
     ),
+    "hit_track-seeds": ("hit_track", {**SMALL, "num_queries": 20, "queries": "seeds"}),
     "user": ("plain_backbone:DeepSet", {}),
 }
 

@@ -24,7 +24,8 @@ class FixedMask(torch.nn.Module):
 def decode(logit: torch.Tensor, hit: torch.Tensor, **config) -> torch.Tensor:
     torch.manual_seed(0)
     decoder = Decoder(HitTrackConfig(dim=8, num_queries=2, decoder_layers=1, bidirectional=False, **config))
-    return decoder(hit, None, None, FixedMask(logit), every_look=False).query
+    start = decoder.queries.expand(len(hit), -1, -1)
+    return decoder(start, hit, None, None, FixedMask(logit), every_look=False).query
 
 
 def test_rows_that_admit_nothing_are_opened_fully():

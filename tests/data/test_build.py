@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import tiny_recipe
 
+from conftest import tiny_recipe
 from frz.config import StrictModel
 from frz.data.build import build
 from frz.data.source import Source, Unit

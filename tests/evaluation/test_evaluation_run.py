@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import TINY_BACKBONE
 from made_up_velo import events, write_archive
 
+from conftest import TINY_BACKBONE
 from frz import artifacts as names
 from frz.data.build import build
 from frz.errors import ConfigError, FrzError
@@ -61,7 +61,14 @@ def test_wedges_are_measured_as_collisions(tmp_path):
         "split": {"fractions": {"train": 0.4, "val": 0.2, "test": 0.4}},
     }
     build(recipe, tmp_path)
-    model = {"fields": ["x", "y", "z"], "dim": 8, "heads": 1, "num_queries": 20, "decoder_layers": 1, "encoder_layers": 1}
+    model = {
+        "fields": ["x", "y", "z"],
+        "dim": 8,
+        "heads": 1,
+        "num_queries": 20,
+        "decoder_layers": 1,
+        "encoder_layers": 1,
+    }
     train({**TINY_BACKBONE, "name": "velo", "data": "velo", "model": model}, tmp_path)
     extract("velo", tmp_path)
     result = evaluate("backbones/velo", tmp_path, {"split": "all"})

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_BACKBONE, tiny_recipe
 
+from conftest import TINY_BACKBONE, tiny_recipe
 from frz import artifacts as names
 from frz.data.build import build
 from frz.errors import CheckpointError, ConfigError, IdentityError, StoreError

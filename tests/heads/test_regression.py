@@ -7,10 +7,11 @@ import torch
 from feature_events import FIELDS, N_FIELD, N_QUERY, D, as_pairs, feature_events, feature_schema, probability
 from torch import Tensor, nn
 
-from frz.config import parse
+from frz.config import parse, read_yaml
 from frz.errors import ConfigError, TrainingError
 from frz.heads.lines import line_coordinates
 from frz.heads.regression import RegressionHead
+from frz.heads.run import HeadConfig
 from frz.heads.settings import RegressionConfig
 from frz.loading.batch import to_batch
 from frz.store.ragged import concat
@@ -325,6 +326,15 @@ def test_phi_is_periodic_by_default_where_it_is_a_field():
     assert RegressionConfig().kinds == ("identity", "periodic", "identity", "identity")
     assert RegressionConfig(fields=("eta", "pt")).kinds == ("identity", "identity")
     assert RegressionConfig(periodic_fields=()).kinds[1] == "identity"
+
+
+@pytest.mark.parametrize("name", ["muon", "velo"])
+def test_shipped_configs_are_valid(project, name):
+    values = read_yaml(project / "configs" / name / "head-regression.yaml")
+    config = parse(HeadConfig, values, name)
+    model = parse(RegressionConfig, config.model, name)
+    assert config.head == "regression"
+    assert "phi" in model.fields
 
 
 def test_shapes_of_the_fixture():

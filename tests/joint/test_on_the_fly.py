@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_HEAD
 
+from conftest import TINY_HEAD
 from frz import artifacts as names
 from frz.config import import_class, parse
 from frz.extract.run import open_both

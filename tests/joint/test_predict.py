@@ -4,8 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import tiny_recipe
 
+from conftest import tiny_recipe
 from frz import artifacts as names
 from frz.data.build import build
 from frz.errors import IdentityError
@@ -27,7 +27,9 @@ def test_rows_are_what_the_head_says_of_the_stored_features(tiny, tmp_path):
     made = run_head(head, table, np.arange(table.n_events))
     np.testing.assert_array_equal(rows["slot_query"], table.array("slot/query"))
     np.testing.assert_allclose(rows["slot_pt"], made["slot/pt"], rtol=1e-4)
-    np.testing.assert_array_equal(np.unique(rows["event_id"]), np.unique(np.repeat(table.array("event/id"), table.lengths("slot"))))
+    np.testing.assert_array_equal(
+        np.unique(rows["event_id"]), np.unique(np.repeat(table.array("event/id"), table.lengths("slot")))
+    )
     assert rows["slot_q_probability"].between(0, 1).all()
 
 

@@ -41,7 +41,9 @@ SCHEMAS = {
         arrays=ID
         | {"token/embedding": Array(dtype="float32", shape=(5,)), "mask/sensor": Array(dtype="int32", role="meta")},
     ),
-    "image": Schema(arrays=ID | {"event/image": Array(dtype="float32", shape=(4760, 2)), "event/n": Array(dtype="uint16")}),
+    "image": Schema(
+        arrays=ID | {"event/image": Array(dtype="float32", shape=(4760, 2)), "event/n": Array(dtype="uint16")}
+    ),
 }
 
 

@@ -102,7 +102,9 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
     def make(latest: Snapshot | None) -> Snapshot:
         if latest is not None and (before is None or latest.version != before.version) and latest.hash != content:
             raise StoreError(
-                f"another build made version {latest.version} meanwhile", where=str(root), way_out="run again to build on it"
+                f"another build made version {latest.version} meanwhile",
+                where=str(root),
+                way_out="run again to build on it",
             )
         return made
 

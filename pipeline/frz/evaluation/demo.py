@@ -144,4 +144,6 @@ def _tracking_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _regression_table(metrics: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
     """Widths and accuracies of the head beside those of predicting the training mean."""
     names = [name for name in metrics["head"] if name.endswith(("/width", "/accuracy", "/relative_width"))]
-    return [{"quantity": n, "head": metrics["head"][n], "training mean": metrics["training_mean"].get(n)} for n in names]
+    return [
+        {"quantity": n, "head": metrics["head"][n], "training mean": metrics["training_mean"].get(n)} for n in names
+    ]

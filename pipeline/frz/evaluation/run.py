@@ -16,6 +16,7 @@ from frz import artifacts as names
 from frz.config import StrictModel, parse
 from frz.errors import CheckpointError, ConfigError, StoreError
 from frz.evaluation.binning import binned
+from frz.evaluation.fields import bin_edges
 from frz.evaluation.hitsets import HitSets, predicted_tracks, true_tracks
 from frz.evaluation.matching import Matching, match
 from frz.evaluation.merging import merge, parent_truth
@@ -28,9 +29,7 @@ from frz.store.reader import EventStore
 from frz.store.schema import GROUP, ID, EventArrays, column
 
 WEDGES = "hit/parent_hit"
-ETA_STEP, ETA_LARGEST = 0.5, 6.0
 PHI_EDGES = tuple(np.linspace(-np.pi, np.pi, 17).tolist())
-PT_EDGES_GEV = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 100.0, 200.0)
 
 
 class EvaluateSettings(StrictModel):
@@ -46,6 +45,8 @@ class EvaluateSettings(StrictModel):
     """A predicted track has at least so many hits."""
     merge_share: float = Field(default=0.5, gt=0, lt=1)
     """Tracks of overlapping wedges that share more than this are one."""
+    report: Path | None = None
+    """HTML file to write beside the numbers, with plots."""
 
 
 def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -73,7 +74,12 @@ def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = 
     options = parse(EvaluateSettings, settings or {}, "evaluate")
     found_target = names.find(target, artifacts)
     if found_target.kind == "heads":
-        return evaluate_head(target, artifacts, options)
+        result = evaluate_head(target, artifacts, options)
+        if options.report is not None:
+            from frz.evaluation.report import write_report  # matplotlib is slow to import
+
+            write_report(options.report, target, artifacts, head=target, split=options.split)
+        return result
     if found_target.kind == "features":
         store = EventStore(found_target.path, found_target.version)
     elif found_target.kind == "backbones":
@@ -85,7 +91,13 @@ def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = 
         store = find_features(Features(backbone=chosen, data=card["data"]["name"]), artifacts)
     else:
         raise ConfigError(f"{target!r} is a data set", way_out="give a backbone, a head or a feature store")
-    return {"features": str(store.root), "version": store.snapshot.version} | evaluate_tracking(store, options)
+    result = {"features": str(store.root), "version": store.snapshot.version} | evaluate_tracking(store, options)
+    if options.report is not None:
+        from frz.evaluation.report import write_report  # matplotlib is slow to import
+
+        backbone = chosen if found_target.kind == "backbones" else None
+        write_report(options.report, target, artifacts, backbone=backbone, tracking=result, split=options.split)
+    return result
 
 
 def evaluate_head(target: str, artifacts: Path, options: EvaluateSettings) -> dict[str, Any]:
@@ -115,13 +127,19 @@ def evaluate_tracking(store: EventStore, options: EvaluateSettings) -> dict[str,
     merged = WEDGES in store.schema.arrays
     missing = [name for name in truth if name not in store.schema.arrays]
     if missing:
-        raise StoreError(f"the features carry no {', '.join(missing)}", where=str(store.root), way_out="extract with truth")
+        raise StoreError(
+            f"the features carry no {', '.join(missing)}", where=str(store.root), way_out="extract with truth"
+        )
     positions = _positions(store, options.split)
     events = store.events(positions, [*needed, *truth, *(wedges if merged else [])])
     slots = score_slots(events, options.assignment_threshold, options.valid_threshold)
     predicted = predicted_tracks(events, options.assignment_threshold, options.valid_threshold, options.min_hits)
     if merged:
-        predicted, true, parameters = merge(predicted, events, options.merge_share), parent_truth(events), "particle/parameters"
+        predicted, true, parameters = (
+            merge(predicted, events, options.merge_share),
+            parent_truth(events),
+            "particle/parameters",
+        )
     else:
         true, parameters = true_tracks(events), "track/parameters"
     matching = match(predicted, true)
@@ -141,25 +159,19 @@ def evaluate_tracking(store: EventStore, options: EvaluateSettings) -> dict[str,
     return result
 
 
-def _binned(matching: Matching, store: EventStore, events: EventArrays, parameters: str, true: HitSets) -> dict[str, Any]:
+def _binned(
+    matching: Matching, store: EventStore, events: EventArrays, parameters: str, true: HitSets
+) -> dict[str, Any]:
     """Strict efficiency against true eta, phi and pt; bins in the unit of the data set, beyond its range left out."""
     spec = store.schema.arrays[parameters]
     units = dict(zip(spec.columns, spec.unit.split(", "), strict=False))
     success = found(matching, matching.double_majority(True))
     assert len(success) == len(true)
-    result = {}
+    result: dict[str, Any] = {}
     for name in ("eta", "phi", "pt"):
         if name not in spec.columns or len(true) == 0:
             continue
-        values = events[parameters][:, column(store.schema, parameters, name)]
-        if name == "eta":
-            reach = min(ETA_LARGEST, float(np.ceil(np.abs(values).max() / ETA_STEP) * ETA_STEP))
-            edges = tuple(np.arange(-reach, reach + ETA_STEP / 2, ETA_STEP).tolist())
-        elif name == "phi":
-            edges = PHI_EDGES
-        else:
-            scale = 1000.0 if units.get("pt") == "MeV" else 1.0
-            begin = int(np.searchsorted(PT_EDGES_GEV, values.min() / scale, side="right")) - 1
-            edges = tuple(edge * scale for edge in PT_EDGES_GEV[max(begin, 0) :])
+        values = events[parameters][:, column(store.schema, parameters, name)].astype(np.float64)
+        edges = PHI_EDGES if name == "phi" else bin_edges(name, values, units.get(name, ""))
         result[name] = binned(values, success, edges).to_json() | {"unit": units.get(name, "")}
     return result

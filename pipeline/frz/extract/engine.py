@@ -81,7 +81,7 @@ def run(
 def annotate(
     backbone: Backbone, reader: Reader, first: int, last: int, features: EventArrays, out: Schema, settings: Settings
 ) -> EventArrays:
-    """Annotations of events [first, last): a function of truth and of the features as stored, without a forward pass."""
+    """Annotations of events [first, last): a function of truth and of features as stored; no forward pass."""
     names = dict.fromkeys([*backbone.inputs, *backbone.targets])
     schema = reader.schema.select(names)
     device = next(iter(backbone.parameters())).device

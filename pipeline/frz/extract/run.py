@@ -37,7 +37,9 @@ class Run(NamedTuple):
     keys: dict[str, str]
 
 
-def extract(ckpt: str, artifacts: Path, data: str | None = None, settings: dict[str, Any] | None = None) -> dict[str, Any]:
+def extract(
+    ckpt: str, artifacts: Path, data: str | None = None, settings: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Run a frozen backbone over a data set and commit a version of its feature store.
 
     Parameters
@@ -82,9 +84,7 @@ def extract(ckpt: str, artifacts: Path, data: str | None = None, settings: dict[
         "recipe": options.recipe(),
         "made_with": versions() | {"device": str(frozen.device), "threads": str(torch.get_num_threads())},
     }
-    made = Snapshot(
-        name=root.name, event_schema=out, split=source.snapshot.split, parts=tuple(entries), about=about
-    )
+    made = Snapshot(name=root.name, event_schema=out, split=source.snapshot.split, parts=tuple(entries), about=about)
     done = snapshot.commit(root, lambda latest: made)
     store = EventStore(root, done.version)
     return {
@@ -138,8 +138,8 @@ def check_inputs(frozen: FrozenBackbone, schema: Schema) -> None:
         found = schema.arrays[name]
         if (found.dtype, found.shape, found.columns) != (trained.dtype, trained.shape, trained.columns):
             raise IdentityError(
-                f"{name} is {found.dtype}{list(found.shape)} with columns {list(found.columns)}, backbone {frozen.card.name} "
-                f"was trained on {trained.dtype}{list(trained.shape)} with columns {list(trained.columns)}",
+                f"{name} is {found.dtype}{list(found.shape)} with columns {list(found.columns)}, backbone "
+                f"{frozen.card.name} was trained on {trained.dtype}{list(trained.shape)}, {list(trained.columns)}",
                 way_out="extract from a data set of the same layout, or train a backbone on this one",
             )
 

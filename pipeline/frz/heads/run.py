@@ -56,7 +56,9 @@ class HeadConfig(StrictModel):
     trainer: TrainerConfig = TrainerConfig()
 
 
-def train(values: Mapping[str, Any], artifacts: Path, where: str = "config", features: str | None = None) -> dict[str, Any]:
+def train(
+    values: Mapping[str, Any], artifacts: Path, where: str = "config", features: str | None = None
+) -> dict[str, Any]:
     """Train a head, go on with an interrupted run, or report a finished one.
 
     Parameters
@@ -182,7 +184,7 @@ def find_features(asked: Features, artifacts: Path, place: str | None = None) ->
         raise IdentityError(
             f"these features were written by weights {theirs[:12]}, backbone {asked.backbone!r} has {expected[:12]}",
             where=str(store.root),
-            way_out=f"run 'frz extract --ckpt {asked.backbone}', or name the run that wrote them (backbone: name@<run>)",
+            way_out=f"run 'frz extract --ckpt {asked.backbone}', or name their run (backbone: name@<run>)",
         )
     return _of_data(store, asked.data)
 
@@ -218,7 +220,9 @@ def _of_data(store: EventStore, data: str) -> EventStore:
     for number in reversed(snapshot.versions(store.root)):
         candidate = EventStore(store.root, number)
         about = candidate.snapshot.about["data"]
-        if about["name"] == name and (version in ("", "latest", str(about["version"])) or about["hash"].startswith(version)):
+        if about["name"] == name and (
+            version in ("", "latest", str(about["version"])) or about["hash"].startswith(version)
+        ):
             return candidate
         known.append(f"{about['name']}@{about['version']}")
     raise IdentityError(
@@ -280,5 +284,3 @@ def load_head(spec: str, artifacts: Path, schema: Schema | None = None) -> tuple
     head: Head = head_class(parse(head_class.Config, about["model"], str(path)), schema)
     load_into(head, tensors, str(path))
     return head.eval(), about
-
-

@@ -5,7 +5,7 @@ the very batches that extraction feeds, so features are the stored ones bit for 
 threads); with `batching="read"` the events of a read make one batch, as in training behind a backbone.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -129,7 +129,7 @@ class OnTheFly:
         """The plan of the source that is followed."""
         return self._plans.plan(epoch)
 
-    def batches(self, plan: Plan, start: int = 0) -> Iterator[Batch]:
+    def batches(self, plan: Plan, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of `plan` from number `start` on."""
         for positions in plan[start:]:
             prepared = self.head.prepare(self.features.events(positions, self.head.needs))

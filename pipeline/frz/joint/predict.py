@@ -20,7 +20,6 @@ from frz.store.schema import EVENT, ID, EventArrays, Schema, axis_of
 from frz.store.table import EventTable
 
 
-
 def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
     """Apply a head and the backbone it was trained on to a data set.
 
@@ -89,7 +88,7 @@ def _checkpoint(origin: dict[str, Any], artifacts: Path) -> Path:
         if fingerprint:
             seen.append(fingerprint[:12])
     raise IdentityError(
-        f"no backbone {origin['backbone']!r} with fingerprint {origin['fingerprint'][:12]}, which the head was trained on",
+        f"no backbone {origin['backbone']!r} has fingerprint {origin['fingerprint'][:12]}, as the head needs",
         where=str(artifacts / "backbones"),
         way_out=f"have: {', '.join(seen) or 'none'}; copy its run there",
     )

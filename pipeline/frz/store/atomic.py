@@ -58,7 +58,10 @@ def fsync_tree(folder: Path) -> None:
     """
     walked = list(os.walk(folder))
     with ThreadPoolExecutor(FSYNC_THREADS) as threads:
-        for paths in ([Path(base, name) for base, _, names in walked for name in names], [Path(b) for b, _, _ in walked]):
+        for paths in (
+            [Path(base, name) for base, _, names in walked for name in names],
+            [Path(b) for b, _, _ in walked],
+        ):
             list(threads.map(fsync, paths))
 
 

@@ -105,7 +105,10 @@ def _write_folder(folder: Path, key: str, digest: str, schema: Schema, arrays: E
     for name, values in arrays.items():
         axis, _, rest = name.partition("/")
         if rest == "offsets":
-            dimensions, attributes = [f"{schema.axes[axis].parent}_edge"], {"description": f"first {axis} of each parent"}
+            dimensions, attributes = (
+                [f"{schema.axes[axis].parent}_edge"],
+                {"description": f"first {axis} of each parent"},
+            )
         else:
             spec = schema.arrays[name]
             dimensions = [axis, *(f"{name.replace('/', '_')}_{i}" for i in range(len(spec.shape)))]
@@ -171,7 +174,9 @@ class Part:
     def __init__(self, place: Path, expected: CommitRecord | PartRef) -> None:
         self.place, self.record = place, read_record(place)
         if self.record.digest != expected.digest:
-            raise StoreError(f"digest {self.record.digest[:12]}, the snapshot says {expected.digest[:12]}", where=str(place))
+            raise StoreError(
+                f"digest {self.record.digest[:12]}, the snapshot says {expected.digest[:12]}", where=str(place)
+            )
         self._open: EventArrays = {}
 
     def __getitem__(self, name: str) -> NDArray[Any]:

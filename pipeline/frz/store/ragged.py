@@ -134,8 +134,10 @@ def check(arrays: Mapping[str, NDArray[Any]], schema: Schema) -> None:
         n_parents, length = count[schema.axes[axis].parent], schema.axes[axis].length
         if length is None:
             offsets = arrays[f"{axis}/offsets"]
-            assert offsets.dtype == np.int64 and offsets.shape == (n_parents + 1,), f"{axis}/offsets: shape or dtype"
-            assert offsets[0] == 0 and (np.diff(offsets) >= 0).all(), f"{axis}/offsets must start at 0 and never fall"
+            assert offsets.dtype == np.int64, f"{axis}/offsets: dtype"
+            assert offsets.shape == (n_parents + 1,), f"{axis}/offsets: shape"
+            assert offsets[0] == 0, f"{axis}/offsets must start at 0"
+            assert (np.diff(offsets) >= 0).all(), f"{axis}/offsets must never fall"
             count[axis] = int(offsets[-1])
         else:
             count[axis] = n_parents * length

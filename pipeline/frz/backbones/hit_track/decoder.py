@@ -79,12 +79,20 @@ class Decoder(nn.Module):
         self.least_logit = logit_of(config.mask_threshold)
 
     def forward(
-        self, hit: Tensor, keep: Tensor | None, keys: Tensor | None, mask_task: TrackHitValid, every_look: bool
+        self,
+        query: Tensor,
+        hit: Tensor,
+        keep: Tensor | None,
+        keys: Tensor | None,
+        mask_task: TrackHitValid,
+        every_look: bool,
     ) -> Decoded:
         """Decode the hits of a bucket.
 
         Parameters
         ----------
+        query : Tensor
+            (B, Q, D) that the first layer starts from.
         hit : Tensor
             (B, M, D) from the encoder.
         keep, keys : Tensor or None
@@ -94,7 +102,6 @@ class Decoder(nn.Module):
         every_look : bool
             Return the mask logits before each layer too, with gradients.
         """
-        query = self.queries.expand(len(hit), -1, -1)
         normed = self.query_norm(query), self.hit_norm(hit)
         logits = []
         for layer in self.layers:

@@ -21,13 +21,14 @@ from frz.backbones.hit_track.encoder import Encoder, HitEmbedding
 from frz.backbones.hit_track.fields import HitFields
 from frz.backbones.hit_track.matching import match
 from frz.backbones.hit_track.pairs import from_pairs, to_pairs
+from frz.backbones.hit_track.queries import HitSeed, Seeding, SeedQueries, seed_losses
 from frz.backbones.hit_track.settings import DENSE_LIMIT, HitTrackConfig
 from frz.backbones.hit_track.truth import Truth, true_tracks
 from frz.backbones.layers import logit_of
 from frz.errors import ConfigError
 from frz.store.schema import Array, Axis, EventArrays, Schema
 
-VALID, MASK = "track_valid", "track_hit_valid"
+VALID, MASK, SEED = "track_valid", "track_hit_valid", "hit_seed"
 
 
 @final
@@ -56,11 +57,16 @@ class HitTrack(Backbone):
         self.config = config
         self.has_truth = config.members in schema.arrays and config.tracks in schema.axes
         self.dense = config.num_queries <= DENSE_LIMIT
-        self.fields = HitFields(schema, config.array, config.fields, config.pos_fields, config.position)
+        self.seeded = config.queries == "seeds"
+        extra = (*config.pos_fields, config.seed_field) if self.seeded else config.pos_fields
+        self.fields = HitFields(schema, config.array, config.fields, extra, config.position)
         self.embedding = HitEmbedding(config, self.fields)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.tasks = nn.ModuleDict({VALID: tasks.TrackValid(config.dim), MASK: tasks.TrackHitValid(config.dim)})
+        if self.seeded:
+            self.tasks[SEED] = HitSeed(config)
+            self.seeds = SeedQueries(config)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -122,9 +128,9 @@ class HitTrack(Backbone):
     def forward(self, batch: Batch) -> Batch:
         """Features of a batch (see `outputs`)."""
         buckets = padding.cut(batch["hit/offsets"])
-        flat, scaled = self._embed(batch)
+        flat, scaled, field = self._embed(batch)
         query, valid, hit, assignment = [], [], [], []
-        for bucket, decoded in self._decode(buckets, flat, every_look=False):
+        for bucket, decoded, _ in self._decode(buckets, flat, field, every_look=False):
             query.append(decoded.query)
             valid.append(self._valid_logit(decoded))
             hit.append(bucket.flatten(decoded.hit))
@@ -143,9 +149,9 @@ class HitTrack(Backbone):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum of the weighted losses, and each of them as `task/loss`, earlier looks as `task/loss/layer<i>`.
 
-        Validity is averaged over all queries of the batch; a mask loss over its true tracks. Earlier looks
-        count with the matching of the final one: it costs nothing and keeps a query's goal the same in
-        every layer.
+        Validity is averaged over all queries of the batch, a mask loss over its true tracks, the seed loss
+        over its hits. Earlier looks count with the matching of the final one: it costs nothing and keeps a
+        query's goal the same in every layer.
         """
         if not self.has_truth:
             raise ConfigError(
@@ -154,15 +160,18 @@ class HitTrack(Backbone):
             )
         buckets = padding.cut(batch["hit/offsets"])
         truths = true_tracks(batch, buckets, self.config.tracks, self.config.members)
-        flat, _ = self._embed(batch)
-        n_slot = (len(batch["hit/offsets"]) - 1) * self.config.num_queries
-        n_track = sum(int(truth.n_track.clamp(max=self.config.num_queries).sum()) for truth in truths)
+        flat, _, field = self._embed(batch)
+        counts = {
+            VALID: (len(batch["hit/offsets"]) - 1) * self.config.num_queries,
+            MASK: sum(int(truth.n_track.clamp(max=self.config.num_queries).sum()) for truth in truths),
+            SEED: len(flat),
+        }
         sums: dict[str, Tensor] = {}
-        decoding = self._decode(buckets, flat, every_look=self.config.intermediate_losses)
-        for truth, (_, decoded) in zip(truths, decoding, strict=True):
-            for name, value in self._losses(decoded, truth).items():
+        decoding = self._decode(buckets, flat, field, every_look=self.config.intermediate_losses)
+        for truth, (_, decoded, seeding) in zip(truths, decoding, strict=True):
+            for name, value in self._losses(decoded, seeding, truth).items():
                 sums[name] = sums[name] + value if name in sums else value
-        parts = {name: value / max(n_slot if name.startswith(VALID) else n_track, 1) for name, value in sums.items()}
+        parts = {name: value / max(counts[name.partition("/")[0]], 1) for name, value in sums.items()}
         total = torch.stack(list(parts.values())).sum()
         return total, {name: value.detach() for name, value in parts.items()}
 
@@ -187,21 +196,26 @@ class HitTrack(Backbone):
             found.append(_track_of_query(self._match(valid[bucket.events], mask, truth), n_query))
         return {"query/match": padding.join_events(buckets, found).flatten().int()}
 
-    def _embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Hit embeddings (N, D) before the encoder, and standardised fields (N, F)."""
+    def _embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Hit embeddings (N, D) before the encoder, standardised fields (N, F), and the seed field (N,) if used."""
         raw = self.fields.raw(batch[self.config.array])
         scaled = self.fields.scale(raw)
-        return self.embedding(raw, scaled), scaled[:, : len(self.fields.names)]
+        field = raw[:, self.fields.index(self.config.seed_field)] if self.seeded else None
+        return self.embedding(raw, scaled), scaled[:, : len(self.fields.names)], field
 
     def _decode(
-        self, buckets: list[padding.Bucket], flat: Tensor, every_look: bool
-    ) -> Iterator[tuple[padding.Bucket, Decoded]]:
+        self, buckets: list[padding.Bucket], flat: Tensor, field: Tensor | None, every_look: bool
+    ) -> Iterator[tuple[padding.Bucket, Decoded, Seeding | None]]:
         """Encode and decode the embedded hits (N, D) bucket by bucket."""
         mask_task = self.tasks[MASK]
         assert isinstance(mask_task, tasks.TrackHitValid)
         for bucket in buckets:
             hit = self.encoder(bucket.pad(flat), bucket.keys)
-            yield bucket, self.decoder(hit, bucket.keep, bucket.keys, mask_task, every_look)
+            query, seeding = self.decoder.queries.expand(len(hit), -1, -1), None
+            if field is not None:
+                seeding = Seeding(self.tasks[SEED](hit, bucket.keep), bucket.pad(field))
+                query = self.seeds(hit, bucket.keep, seeding, self.decoder.queries)
+            yield bucket, self.decoder(query, hit, bucket.keep, bucket.keys, mask_task, every_look), seeding
 
     def _valid_logit(self, decoded: Decoded) -> Tensor:
         logit: Tensor = self.tasks[VALID](decoded.query)
@@ -214,8 +228,8 @@ class HitTrack(Backbone):
             cost = cost + tasks.mask_cost(mask, truth, self.config.cost.track_hit_valid)
             return match(cost, truth.n_track)
 
-    def _losses(self, decoded: Decoded, truth: Truth) -> dict[str, Tensor]:
-        """Weighted losses of a bucket, summed over slots or matched tracks."""
+    def _losses(self, decoded: Decoded, seeding: Seeding | None, truth: Truth) -> dict[str, Tensor]:
+        """Weighted losses of a bucket, summed over slots, matched tracks or hits."""
         valid = self._valid_logit(decoded)
         final = decoded.mask_logits[-1]
         matched = self._match(valid, final, truth)
@@ -223,10 +237,11 @@ class HitTrack(Backbone):
         found = {}
         with torch.autocast(valid.device.type, enabled=False):
             is_track = (_track_of_query(matched, valid.shape[1]) >= 0).float()
-            for name, value in tasks.valid_losses(
-                valid, is_track, weights.track_valid, self.config.null_weight
-            ).items():
-                found[f"{VALID}/{name}"] = value
+            by_task = {VALID: tasks.valid_losses(valid, is_track, weights.track_valid, self.config.null_weight)}
+            if seeding is not None:
+                by_task[SEED] = seed_losses(seeding, truth, weights.hit_seed)
+            for task, values in by_task.items():
+                found.update({f"{task}/{name}": value for name, value in values.items()})
             for look, logit in enumerate(decoded.mask_logits):
                 suffix = "" if logit is final else f"/layer{look}"
                 for name, value in tasks.mask_losses(logit, truth, matched, weights.track_hit_valid).items():

@@ -29,11 +29,19 @@ class MaskWeights(StrictModel):
     """Focal loss with gamma 2 per (true track, hit), averaged over the hits of the event."""
 
 
+class SeedWeights(StrictModel):
+    """Weights of the losses of task `hit_seed`."""
+
+    bce: float = Field(default=1.0, ge=0)
+    """Binary cross-entropy: is the hit the first one of a track?"""
+
+
 class LossWeights(StrictModel):
     """Loss weights: task -> loss -> weight."""
 
     track_valid: ValidWeights = ValidWeights()
     track_hit_valid: MaskWeights = MaskWeights()
+    hit_seed: SeedWeights = SeedWeights()
 
 
 class ValidCosts(StrictModel):
@@ -99,6 +107,11 @@ class HitTrackConfig(StrictModel):
 
     num_queries: int = Field(default=2, ge=1)
     """Largest number Q of tracks that an event can hold."""
+    queries: Literal["learned", "seeds"] = "learned"
+    """What queries start from: a learned vector each, or the hits that most look like the first one of a track
+    (more hits than `num_queries` never start; slots left over start from learned vectors)."""
+    seed_field: str = "r"
+    """With `queries: seeds`: the first hit of a track is the one with the smallest value of this field."""
     mask_attention: bool = True
     """Queries read only hits that their mask of the layer before admits."""
     mask_threshold: float = Field(default=0.1, gt=0, lt=1)
