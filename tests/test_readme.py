@@ -3,9 +3,8 @@
 import re
 import sys
 
-from conftest import TINY_HEAD, tiny_recipe
-
 import frz
+from conftest import TINY_HEAD, tiny_recipe
 from frz.data.build import build
 from frz.extract.run import extract
 from frz.heads.run import train as train_head

@@ -17,10 +17,10 @@ from frz.evaluation.binning import binned
 from frz.evaluation.fields import LEAST, Field, Floats, Spread, bin_edges, compare, spread_in_bins
 from frz.evaluation.intervals import Proportion
 from frz.heads.contract import Head
-from frz.heads.pairs import axis_offsets
 from frz.heads.run import predict
 from frz.heads.slots import MATCH, matched_rows, owners
 from frz.store import ragged
+from frz.store.ragged import edges
 from frz.store.schema import EVENT, EventArrays, Schema, axis_of
 from frz.store.table import EventTable, Reader
 
@@ -135,7 +135,7 @@ def _of_matched_track(
     prepared: EventArrays, axis: str, store: Reader, positions: NDArray[np.int64], array: str, name: str
 ) -> Floats:
     events = store.events(positions, [MATCH, array])
-    first = axis_offsets(events, store.schema, "query")[owners(prepared[f"{axis}/offsets"])]
+    first = edges(events, store.schema, "query")[owners(prepared[f"{axis}/offsets"])]
     row = matched_rows(events, store.schema, TRACK)[first + prepared[f"{axis}/query"]]
     values = events[array][:, store.schema.arrays[array].columns.index(name)].astype(np.float64)
     return np.append(values, np.nan)[row]  # -1 reads the appended NaN

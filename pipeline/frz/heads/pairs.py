@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from frz.errors import ConfigError, StoreError
-from frz.store.ragged import offsets_of
-from frz.store.schema import EVENT, EventArrays, Schema, count_events
+from frz.store.ragged import edges, offsets_of
+from frz.store.schema import EventArrays, Schema
 
 DENSE = "hit/assignment_logit"
 SPARSE = ("pair/query", "pair/logit")
@@ -64,15 +64,6 @@ def check_threshold(schema: Schema, threshold: float) -> None:
         )
 
 
-def axis_offsets(events: EventArrays, schema: Schema, axis: str) -> NDArray[np.int64]:
-    """Offsets (n_event + 1) of an axis right below `event`, ragged or of fixed length."""
-    spec = schema.axes[axis]
-    assert spec.parent == EVENT, axis
-    if spec.length is None:
-        return np.asarray(events[f"{axis}/offsets"], np.int64)
-    return np.arange(count_events(events, schema) + 1, dtype=np.int64) * spec.length
-
-
 def assigned_pairs(events: EventArrays, schema: Schema, threshold: float) -> EventArrays:
     """Pairs (query, hit) whose assignment probability reaches the threshold.
 
@@ -104,7 +95,7 @@ def assigned_pairs(events: EventArrays, schema: Schema, threshold: float) -> Eve
         hit, query, logit = _dense(events, threshold)
     else:
         hit, query, logit = _sparse(events, schema, threshold)
-    hits, queries = axis_offsets(events, schema, "hit"), axis_offsets(events, schema, "query")
+    hits, queries = edges(events, schema, "hit"), edges(events, schema, "query")
     event = np.searchsorted(hits, hit, side="right") - 1
     slot = queries[event] + query
     # Pairs come sorted by hit, and hits by event: a stable sort by slot leaves them sorted by (event, query, hit).

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from frz.errors import ConfigError, TrainingError
 from frz.heads.contract import Batch, Head
 from frz.heads.lines import line_coordinates
-from frz.heads.pairs import assignment_arrays, axis_offsets, check_threshold
+from frz.heads.pairs import assignment_arrays, check_threshold
 from frz.heads.pooling import segment_pool, slot_of_pairs
 from frz.heads.residuals import area_under_curve, summary, wrapped
 from frz.heads.settings import RegressionConfig
@@ -34,7 +34,7 @@ from frz.heads.slots import (
     valid_slots,
 )
 from frz.heads.targets import TINY, Targets, to_goals
-from frz.store.ragged import offsets_of
+from frz.store.ragged import edges, offsets_of
 from frz.store.schema import GROUP, ID, Array, Axis, EventArrays, Schema, axis_of
 
 QUERY = "query/embedding"
@@ -164,8 +164,8 @@ class RegressionHead(Head):
         StoreError
             If a target that counts is not finite, naming event and field.
         """
-        event = owners(axis_offsets(events, self.schema, "query"))
-        queries = np.arange(len(event)) - axis_offsets(events, self.schema, "query")[event]
+        event = owners(edges(events, self.schema, "query"))
+        queries = np.arange(len(event)) - edges(events, self.schema, "query")[event]
         valid = valid_slots(events, len(event))
         truth, counts = np.full(len(event), -1), np.zeros(len(event), bool)
         if self.truth:

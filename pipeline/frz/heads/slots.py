@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frz.errors import StoreError
-from frz.heads.pairs import assigned_pairs, axis_offsets
+from frz.heads.pairs import assigned_pairs
 from frz.heads.targets import TINY
-from frz.store.ragged import offsets_of, rows
+from frz.store.ragged import edges, offsets_of, rows
 from frz.store.schema import ID, EventArrays, Schema
 
 Counting: TypeAlias = Literal["all_true", "valid", "double_matched"]
@@ -39,7 +39,7 @@ def valid_slots(events: EventArrays, n_query: int) -> NDArray[np.bool_]:
 def matched_rows(events: EventArrays, schema: Schema, axis: str) -> NDArray[np.int64]:
     """Row in the flat arrays of `axis` of the true object of each query (Q,), or -1."""
     match = events[MATCH].astype(np.int64)
-    first = axis_offsets(events, schema, axis)[owners(axis_offsets(events, schema, "query"))]
+    first = edges(events, schema, axis)[owners(edges(events, schema, "query"))]
     return np.where(match >= 0, first + match, -1)
 
 
@@ -72,10 +72,10 @@ def counted(
 
 def _double_matched(events: EventArrays, schema: Schema, truth: NDArray[np.int64], members: str) -> NDArray[np.bool_]:
     pairs = assigned_pairs(events, schema, MASK_THRESHOLD)
-    hits, queries = axis_offsets(events, schema, "hit"), axis_offsets(events, schema, "query")
+    hits, queries = edges(events, schema, "hit"), edges(events, schema, "query")
     axis = members.partition("/")[0]
     member_offsets = events[f"{axis}/offsets"]
-    tracks = axis_offsets(events, schema, schema.axes[axis].parent)
+    tracks = edges(events, schema, schema.axes[axis].parent)
     member_track = owners(member_offsets)
     member_hit = hits[owners(tracks)[member_track]] + events[members]
     slot = owners(pairs["pair/offsets"])
@@ -158,7 +158,7 @@ def hits_of_slots(events: EventArrays, schema: Schema, kept: NDArray[np.int64], 
         (P), `hit/offsets` (n_event + 1) and `hit/row` int64: rows of the kept hits in the flat input arrays.
     """
     pairs = assigned_pairs(events, schema, threshold)
-    hits, queries = axis_offsets(events, schema, "hit"), axis_offsets(events, schema, "query")
+    hits, queries = edges(events, schema, "hit"), edges(events, schema, "query")
     picked, pair_offsets = rows(pairs["pair/offsets"], kept)
     event = owners(queries)[kept][owners(pair_offsets)]
     hit = hits[event] + pairs["pair/hit"][picked]

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from frz.store.schema import EventArrays, Schema, axis_of, count_events
+from frz.store import ragged
+from frz.store.schema import EventArrays, Schema, axis_of
 from frz.training.source import Batch
 
 
@@ -31,11 +32,10 @@ def to_batch(arrays: EventArrays, schema: Schema) -> Batch:
         negative ones (no member) stay as they are.
     """
     batch: Batch = {}
-    n_events = count_events(arrays, schema)
     for name, values in arrays.items():
         spec = schema.arrays.get(name)
         if spec is not None and spec.refers_to is not None:
-            values = _shifted(values, axis_of(name), spec.refers_to, arrays, schema, n_events)
+            values = _shifted(values, axis_of(name), spec.refers_to, arrays, schema)
         batch[name] = _tensor(values)
     return batch
 
@@ -51,21 +51,12 @@ def with_offsets(names: Iterable[str], schema: Schema) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def event_bounds(axis: str, arrays: EventArrays, schema: Schema, n_events: int) -> NDArray[np.int64]:
-    """Where the members of `axis` of each event begin and end in the batch, (n_events + 1,)."""
-    bounds = np.arange(n_events + 1, dtype=np.int64)
-    for step in schema.lineage(axis):
-        length = schema.axes[step].length
-        bounds = arrays[f"{step}/offsets"][bounds] if length is None else bounds * length
-    return bounds
-
-
 def _shifted(
-    values: NDArray[np.integer], axis: str, target: str, arrays: EventArrays, schema: Schema, n_events: int
+    values: NDArray[np.integer], axis: str, target: str, arrays: EventArrays, schema: Schema
 ) -> NDArray[np.int64]:
     """Positions local to the event as positions in the batch."""
-    members = np.diff(event_bounds(axis, arrays, schema, n_events))
-    begins = event_bounds(target, arrays, schema, n_events)[:-1]
+    members = ragged.lengths(arrays, schema, axis)
+    begins = ragged.edges(arrays, schema, target)[:-1]
     shift = np.repeat(begins, members).reshape(-1, *(1,) * (values.ndim - 1))
     return np.where(values < 0, values, values + shift).astype(np.int64, copy=False)
 

@@ -34,9 +34,9 @@ def event_keys(arrays: EventArrays, schema: Schema) -> NDArray[np.uint8]:
     for axis in schema.ordered_axes(names):
         if schema.axes[axis].length is None:
             counts = np.diff(arrays[f"{axis}/offsets"])
-            pieces.append(_bytes_per_event(counts, _edges(arrays, schema, schema.axes[axis].parent, n_events)))
+            pieces.append(_bytes_per_event(counts, ragged.edges(arrays, schema, schema.axes[axis].parent)))
     for name in names:
-        pieces.append(_bytes_per_event(arrays[name], _edges(arrays, schema, axis_of(name), n_events)))
+        pieces.append(_bytes_per_event(arrays[name], ragged.edges(arrays, schema, axis_of(name))))
     keys = bytearray()
     for event in range(n_events):
         state = seed.copy()
@@ -44,12 +44,6 @@ def event_keys(arrays: EventArrays, schema: Schema) -> NDArray[np.uint8]:
             state.update(view[edges[event] : edges[event + 1]])
         keys += state.digest()
     return np.frombuffer(bytes(keys), np.uint8).reshape(n_events, KEY_BYTES)
-
-
-def _edges(arrays: EventArrays, schema: Schema, axis: str, n_events: int) -> NDArray[np.int64]:
-    if axis == "event":
-        return np.arange(n_events + 1, dtype=np.int64)
-    return ragged.offsets_of(ragged.lengths(arrays, schema, axis))
 
 
 def _bytes_per_event(values: NDArray[Any], edges: NDArray[np.int64]) -> tuple[memoryview, list[int]]:

@@ -105,13 +105,18 @@ def concat(pieces: Sequence[Mapping[str, NDArray[Any]]]) -> EventArrays:
     return result
 
 
-def lengths(arrays: Mapping[str, NDArray[Any]], schema: Schema, axis: str) -> Index:
-    """Members of `axis` in each event (n_event,), summed over the axes between."""
-    edges = np.arange(count_events(arrays, schema) + 1, dtype=np.int64)
+def edges(arrays: Mapping[str, NDArray[Any]], schema: Schema, axis: str) -> Index:
+    """Where the members of `axis` of each event begin and end, (n_event + 1,), whatever axes stand between."""
+    found = np.arange(count_events(arrays, schema) + 1, dtype=np.int64)
     for step in schema.lineage(axis):
         length = schema.axes[step].length
-        edges = arrays[f"{step}/offsets"][edges] if length is None else edges * length
-    return np.diff(edges)
+        found = arrays[f"{step}/offsets"][found] if length is None else found * length
+    return found
+
+
+def lengths(arrays: Mapping[str, NDArray[Any]], schema: Schema, axis: str) -> Index:
+    """Members of `axis` in each event (n_event,), summed over the axes between."""
+    return np.diff(edges(arrays, schema, axis))
 
 
 def event_bytes(arrays: Mapping[str, NDArray[Any]], schema: Schema) -> Index:
