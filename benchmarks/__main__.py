@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 BENCHMARKS: Mapping[str, str] = {
     "muon_resolution": "benchmarks.muon_resolution",
+    "on_the_fly": "benchmarks.on_the_fly",
     "stage2": "benchmarks.stage2",
 }
 """Name -> module that is run as `__main__` with the remaining arguments."""

@@ -2,7 +2,8 @@
 
 import json
 
-from frz.evaluation.demo import demo
+from frz.config import read_yaml
+from frz.evaluation.demo import DemoSettings, backbone_config, demo, head_config
 
 TINY = {"n_events": 300, "backbone_epochs": 1, "head_epochs": 1}
 
@@ -24,3 +25,11 @@ def test_the_demo_runs_reports_and_goes_on(tmp_path):
     again = demo(tmp_path, TINY)
     assert again["tracking"] == result["tracking"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == weights
+
+
+def test_the_demo_trains_what_is_shipped(project):
+    shipped = {
+        name: read_yaml(project / f"configs/muon/{name}.yaml")["model"] for name in ("backbone", "head-regression")
+    }
+    assert backbone_config(DemoSettings())["model"] == shipped["backbone"]
+    assert head_config(DemoSettings())["model"] == shipped["head-regression"]
