@@ -207,7 +207,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=8000)
-    parser.add_argument("--epochs", type=int, default=12, help="of Stage 1, so that assignments make sense")
+    parser.add_argument("--epochs", type=int, default=24, help="of Stage 1: half of the hits should be assigned")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--artifacts", type=Path, help="take a trained backbone and its features from here")
     parser.add_argument("--backbone", default="muon", help="its name there")

@@ -46,12 +46,13 @@ class HitSeed(nn.Module):
 
 
 class SeedQueries(nn.Module):
-    """Start queries from the hits with the largest seed logits."""
+    """Start queries from the hits with the largest seed logits, at first as they are."""
 
     def __init__(self, config: HitTrackConfig) -> None:
         super().__init__()
-        self.norm = make_norm(config.norm, config.dim)
         self.map = nn.Linear(config.dim, config.dim)
+        nn.init.eye_(self.map.weight)
+        nn.init.zeros_(self.map.bias)
 
     def forward(self, hit: Tensor, keep: Tensor | None, seeding: Seeding, learned: Tensor) -> Tensor:
         """Queries (B, Q, D).
@@ -74,7 +75,7 @@ class SeedQueries(nn.Module):
             key = key.masked_fill(~keep.gather(1, chosen), torch.inf)
         key, rank = key.sort(stable=True, dim=1)
         chosen = chosen.gather(1, rank)
-        start = self.map(self.norm(hit.gather(1, chosen.unsqueeze(-1).expand(-1, -1, hit.shape[2]))))
+        start = self.map(hit.gather(1, chosen.unsqueeze(-1).expand(-1, -1, hit.shape[2])))
         start = torch.where(key.isinf().unsqueeze(-1), learned[: chosen.shape[1]], start)
         return torch.cat((start, learned[chosen.shape[1] :].expand(len(hit), -1, -1)), 1)
 

@@ -33,10 +33,15 @@ class TrackValid(nn.Module):
 
 
 class TrackHitValid(nn.Module):
-    """Hit mask: a net on the query embedding, multiplied with the hit embeddings."""
+    """Hit mask: a net on the query embedding, multiplied with the hit embeddings.
 
-    def __init__(self, dim: int) -> None:
+    With `residual` the net adds to the query embedding: a query that starts from a hit then starts with the
+    hits that resemble it.
+    """
+
+    def __init__(self, dim: int, residual: bool = False) -> None:
         super().__init__()
+        self.residual = residual
         self.net = Dense(dim, 2 * dim, dim)
         self.scale = dim**-0.5
 
@@ -46,8 +51,9 @@ class TrackHitValid(nn.Module):
         The hits need no net of their own: a linear one would be absorbed by the last layer of the query's.
         """
         with torch.autocast(query.device.type, enabled=False):
-            mask = self.net(query.float()) * self.scale
-            logit: Tensor = mask @ hit.float().transpose(1, 2)
+            query = query.float()
+            mask = self.net(query) + query if self.residual else self.net(query)
+            logit: Tensor = (mask * self.scale) @ hit.float().transpose(1, 2)
         return logit if keep is None else logit.masked_fill(~keep[:, None], losses.PADDED)
 
 
