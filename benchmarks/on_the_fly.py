@@ -1,7 +1,7 @@
 """The same head trained from stored features and behind the frozen backbone: does the metric agree?
 
-`python -m benchmarks on_the_fly --artifacts DIR --backbone NAME --json` trains the shipped muon head for a few epochs with
-several seeds both ways, on the first events of the data set. On the fly, every training batch is a batch of the
+`python -m benchmarks on_the_fly --artifacts DIR --backbone NAME --json` trains the shipped muon head for a few epochs
+with several seeds both ways, on the first events of the data set. On the fly, every training batch is a batch of the
 backbone, so features differ from the stored ones by rounding; the difference grows in training, and the question
 is whether it stays within the spread of the seeds.
 """

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,15 @@ Python = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(autouse=True)
 def _no_artifacts_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FRZ_ARTIFACTS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _silent_progress() -> Iterator[None]:
+    """The command line chooses how progress shows for the whole process; a test must not inherit that."""
+    yield
+    from frz.progress import show
+
+    show("none")
 
 
 @pytest.fixture

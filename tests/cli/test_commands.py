@@ -58,7 +58,7 @@ HERE, SET = Path("there"), ["--set", "a.b=1", "--set", "c=x"]
         (["evaluate", "eta", *SET], "frz.evaluation.run.evaluate", ("eta", HERE, {"a": {"b": 1}, "c": "x"})),
         (
             ["predict", "eta", "--data", "velo", "--out", "p.parquet"],
-            "frz.evaluation.predict.predict",
+            "frz.joint.predict.predict",
             ("eta", HERE, "velo", Path("p.parquet")),
         ),
         (["demo", *SET], "frz.evaluation.demo.demo", (HERE, {"a": {"b": 1}, "c": "x"})),

@@ -63,7 +63,9 @@ class HitTrack(Backbone):
         self.embedding = HitEmbedding(config, self.fields)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.tasks = nn.ModuleDict({VALID: tasks.TrackValid(config.dim), MASK: tasks.TrackHitValid(config.dim, self.seeded)})
+        self.tasks = nn.ModuleDict(
+            {VALID: tasks.TrackValid(config.dim), MASK: tasks.TrackHitValid(config.dim, self.seeded)}
+        )
         if self.seeded:
             self.tasks[SEED] = HitSeed(config)
             self.seeds = SeedQueries(config)
