@@ -28,6 +28,10 @@ def emit(result: Mapping[str, Any] | list[dict[str, Any]], as_json: bool) -> Non
 
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, markup=False)
     for table in _tables("", _plain(result)):
+        # A title of rich is wrapped to the width of its table.
+        if title := table.title:
+            table.title = None
+            console.print(title, style="italic")
         console.print(table)
 
 
@@ -57,18 +61,20 @@ def _finite(value: Any) -> Any:
 
 
 def _tables(title: str, value: Any) -> "Iterable[Table]":
-    """Rows for a list of mappings or a mapping of mappings; else key and value, with tables for what is nested."""
+    """Rows for a list of mappings; else key and value, then what is nested: alike mappings as rows of one table."""
     if isinstance(value, list):
         yield _rows(title, value)
-        return
-    if value and all(isinstance(item, dict) and _is_flat(item) for item in value.values()):
-        yield _rows(title, [{"": key, **item} for key, item in value.items()])
         return
     flat = {key: item for key, item in value.items() if not _is_nested(item)}
     if flat:
         yield _pairs(title, flat)
+    alike = {key: item for key, item in value.items() if isinstance(item, dict) and item and _is_flat(item)}
+    if len(alike) > 1 and set.intersection(*(set(item) for item in alike.values())):
+        yield _rows("" if flat else title, [{"": key, **item} for key, item in alike.items()])
+    else:
+        alike = {}
     for key, item in value.items():
-        if _is_nested(item):
+        if _is_nested(item) and key not in alike:
             yield from _tables(f"{title}.{key}" if title else key, item)
 
 
