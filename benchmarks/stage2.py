@@ -46,6 +46,14 @@ CONFIGS = Path(__file__).parents[1] / "configs" / "muon"
 BATCH = 200
 JOINT_STEPS, FROZEN_STEPS = 4, 8
 """Steps per repetition of the slow ways."""
+USUAL_HEAD = (
+    "model.line=null",
+    "model.hit_net_hidden=null",
+    "model.assignment_threshold=0.1",
+    "model.regression_hidden_dim=144",
+    "model.dropout=0.1",
+)
+"""The head as it is usually made: the line prefix is ours, and the padded reference has none."""
 COUNTED = {"kept hits": "hit/scaled", "pairs": "pair/hit", "slots": "slot/query"}
 """What `prepare` leaves, by an array on it."""
 
@@ -91,8 +99,7 @@ class Setup:
         assert isinstance(backbone, HitTrack)
         self.backbone = backbone
 
-        # The seed's head: the line prefix is ours, and the padded reference has none.
-        stage2 = read_yaml(CONFIGS / "head-regression.yaml", ["model.line=null"])
+        stage2 = read_yaml(CONFIGS / "head-regression.yaml", USUAL_HEAD)
         trainer = stage2["trainer"] | {"max_epochs": 1, "device": "cpu", "batch_size": BATCH}
         self.trainer = parse(TrainerConfig, trainer, "stage2")
         torch.manual_seed(0)

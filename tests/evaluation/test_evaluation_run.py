@@ -49,7 +49,7 @@ def test_a_head_is_measured_as_in_its_card(tiny):
 
 
 def test_a_data_set_cannot_be_measured(tiny):
-    with pytest.raises(FrzError, match="is a data set"):
+    with pytest.raises(FrzError, match="nothing is called"):
         evaluate("datasets/tiny", tiny)
 
 

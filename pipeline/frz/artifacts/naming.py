@@ -146,8 +146,8 @@ def weights(spec: str | Path, artifacts: Path) -> Path:
     return file
 
 
-def find(spec: str, artifacts: Path) -> Artifact:
-    """Whatever `spec` names, of any kind.
+def find(spec: str, artifacts: Path, kinds: Iterable[Kind] = KINDS) -> Artifact:
+    """Whatever `spec` names, of the given kinds (default any).
 
     Raises
     ------
@@ -157,7 +157,7 @@ def find(spec: str, artifacts: Path) -> Artifact:
     found: list[Artifact] = []
     refusals: list[FrzError] = []
     # Features last: they answer to the name of their backbone too.
-    for kind in sorted(KINDS, key=lambda kind: kind == "features"):
+    for kind in sorted(kinds, key=lambda kind: kind == "features"):
         if spec.startswith(f"{kind}/"):
             return _find_one(spec, artifacts, kind)
         try:

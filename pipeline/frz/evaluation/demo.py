@@ -133,12 +133,13 @@ def head_config(options: DemoSettings) -> dict[str, Any]:
             "periodic_output": "vector",
             "line": ["r", "globEdgeLowZ"],
             "dim": 32,
-            "assignment_threshold": 0.1,
-            "regression_hidden_dim": 144,
+            "assignment_threshold": 0.5,
+            "hit_net_hidden": 128,
+            "regression_hidden_dim": 288,
             "regression_num_layers": 3,
-            "dropout": 0.1,
+            "dropout": 0.05,
         },
-        "trainer": {"max_epochs": options.head_epochs, "batch_size": 200, "lr": 2e-3, "seed": options.seed},
+        "trainer": {"max_epochs": options.head_epochs, "batch_size": 100, "lr": 2e-3, "seed": options.seed},
     }
 
 

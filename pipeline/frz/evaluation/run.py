@@ -14,7 +14,7 @@ from pydantic import Field
 
 from frz import artifacts as names
 from frz.config import StrictModel, parse
-from frz.errors import CheckpointError, ConfigError, StoreError
+from frz.errors import CheckpointError, StoreError
 from frz.evaluation.binning import binned
 from frz.evaluation.fields import bin_edges
 from frz.evaluation.hitsets import HitSets, predicted_tracks, true_tracks
@@ -72,7 +72,7 @@ def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = 
         If the target is not there or its features are missing.
     """
     options = parse(EvaluateSettings, settings or {}, "evaluate")
-    found_target = names.find(target, artifacts)
+    found_target = names.find(target, artifacts, ("backbones", "heads", "features"))
     if found_target.kind == "heads":
         result = evaluate_head(target, artifacts, options)
         if options.report is not None:
@@ -82,15 +82,13 @@ def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = 
         return result
     if found_target.kind == "features":
         store = EventStore(found_target.path, found_target.version)
-    elif found_target.kind == "backbones":
+    else:
         run = names.backbone(target, artifacts)
         card = names.card(run.path)
         if "fingerprint" not in card:
             raise CheckpointError("this run is not finished", where=str(run.path), way_out="run train-backbone again")
         chosen = f"{card['name']}@{run.path.name}"
         store = find_features(Features(backbone=chosen, data=card["data"]["name"]), artifacts)
-    else:
-        raise ConfigError(f"{target!r} is a data set", way_out="give a backbone, a head or a feature store")
     result = {"features": str(store.root), "version": store.snapshot.version} | evaluate_tracking(store, options)
     if options.report is not None:
         from frz.evaluation.report import write_report  # matplotlib is slow to import
