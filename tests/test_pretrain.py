@@ -126,3 +126,13 @@ def test_differences_name_family_config_and_tensors():
     other = Fingerprint(value="2", family="b", config={"dim": 16, "x": 1}, tensors={"w": "1", "b": "0"})
     assert differences(one, other) == "family (a / b); config keys dim; 1 of 2 tensors (w)"
     assert differences(one, one) == "nothing"
+
+
+def test_a_damaged_card_is_written_anew(tiny, tmp_path):
+    artifacts = shutil.copytree(tiny, tmp_path / "artifacts")
+    run = names.backbone("tiny", artifacts).path
+    whole = names.card(run)
+    (run / "card.json").write_text("garbage")
+    assert names.card(run) == {}
+    assert train(TINY_BACKBONE, artifacts)["fingerprint"] == whole["fingerprint"]
+    assert names.card(run)["finished"]

@@ -17,7 +17,10 @@ from frz_cli import data, demo, evaluate, extract, output, show, train
 
 USER_ERROR = 2
 INTERRUPTED = 130
-_ENVIRONMENT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_ENVIRONMENT_ERRNOS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),  # a folder given on the command line that cannot be
+)
 
 
 class Commands(TyperGroup):

@@ -15,6 +15,9 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+MOST_COLUMNS = 8
+"""Wider tables are turned where that makes them narrower."""
+
 PIPED_WIDTH = 200
 """Columns for tables that do not go to a terminal; rich would cut them at 80."""
 
@@ -70,12 +73,20 @@ def _tables(title: str, value: Any) -> "Iterable[Table]":
         yield _pairs(title, flat)
     alike = {key: item for key, item in value.items() if isinstance(item, dict) and item and _is_flat(item)}
     if len(alike) > 1 and set.intersection(*(set(item) for item in alike.values())):
-        yield _rows("" if flat else title, [{"": key, **item} for key, item in alike.items()])
+        yield _rows("" if flat else title, _as_rows(alike))
     else:
         alike = {}
     for key, item in value.items():
         if _is_nested(item) and key not in alike:
             yield from _tables(f"{title}.{key}" if title else key, item)
+
+
+def _as_rows(alike: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per mapping; where that is wider than long, one row per key."""
+    keys = list(dict.fromkeys(key for item in alike.values() for key in item))
+    if len(keys) > 2 * len(alike) and len(keys) > MOST_COLUMNS:
+        return [{"": key, **{name: item.get(key) for name, item in alike.items()}} for key in keys]
+    return [{"": name, **item} for name, item in alike.items()]
 
 
 def _is_nested(value: Any) -> bool:

@@ -91,7 +91,7 @@ def test_a_fault_of_ours_keeps_its_traceback(error: Exception, monkeypatch: pyte
         (["data", "build", "recipe.yaml", "--set", "name"], "error: --set: override 'name' is not of the form"),
         (["data", "build", "recipe.yaml"], "error: recipe.yaml: unknown key 'sauce'; did you mean 'source'?"),
         (["data", "show", "tiny"], "error: no data set 'tiny' in artifacts/datasets; make one with 'frz data build'"),
-        (["show", "tiny"], "error: artifacts: nothing is called 'tiny'; have: nothing"),
+        (["show", "tiny"], "error: artifacts: nothing is called 'tiny'; nothing is here yet"),
     ],
 )
 def test_a_real_process_ends_with_one_line_and_code_2(

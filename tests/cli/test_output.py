@@ -86,3 +86,10 @@ def test_long_values_are_not_cut_when_piped(capsys: pytest.CaptureFixture[str]) 
 def test_an_error_is_one_plain_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     fail("x: y")
     assert capsys.readouterr() == ("", "error: x: y\n")
+
+
+def test_a_table_that_is_wider_than_long_is_turned(capsys):
+    numbers = {f"quantity_{i}": float(i) for i in range(12)}
+    emit({"metrics": {"head": numbers, "training_mean": numbers}}, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.split()[0].startswith("quantity_") for line in lines if line.split()) == 12

@@ -8,7 +8,7 @@ import pytest
 from conftest import tiny_recipe
 from frz import artifacts as names
 from frz.data.build import build
-from frz.errors import IdentityError
+from frz.errors import ConfigError, IdentityError
 from frz.heads.run import load_head, prepare
 from frz.heads.run import predict as run_head
 from frz.joint.predict import predict
@@ -54,3 +54,9 @@ def test_a_head_whose_backbone_is_gone_is_refused_by_fingerprint(tiny, tmp_path)
     with pytest.raises(IdentityError, match=about["features"]["fingerprint"][:12]):
         predict("tiny", artifacts, "tiny", tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_folder_is_refused_before_any_work(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="is a folder.*predictions.parquet"):
+        predict("tiny", tiny, "tiny", tmp_path)
+    assert list(tmp_path.iterdir()) == []

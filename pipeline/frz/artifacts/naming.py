@@ -6,7 +6,7 @@ A name is `name`, `name@latest`, `name@best`, `name@<version>`, `name@<prefix of
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -146,7 +146,7 @@ def weights(spec: str | Path, artifacts: Path) -> Path:
     return file
 
 
-def find(spec: str, artifacts: Path, kinds: Iterable[Kind] = KINDS) -> Artifact:
+def find(spec: str, artifacts: Path, kinds: Sequence[Kind] = KINDS) -> Artifact:
     """Whatever `spec` names, of the given kinds (default any).
 
     Raises
@@ -176,8 +176,8 @@ def find(spec: str, artifacts: Path, kinds: Iterable[Kind] = KINDS) -> Artifact:
     for other in refusals:
         if not isinstance(other, _NoSuchName):
             raise other
-    names = [path.name for kind in KINDS for path in entries(artifacts, kind)]
-    way_out = _nearest(spec.partition("@")[0], names)
+    names = [path.name for kind in kinds for path in entries(artifacts, kind)]
+    way_out = _nearest(spec.partition("@")[0], names) if names else "nothing is here yet; start with 'frz demo'"
     raise ConfigError(f"nothing is called {spec!r}", where=str(artifacts), way_out=way_out)
 
 

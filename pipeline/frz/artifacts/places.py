@@ -68,8 +68,11 @@ def latest_snapshot(store: Path) -> dict[str, Any]:
 
 
 def card(run: Path) -> dict[str, Any]:
-    """The card of a run ({} while it has none)."""
-    return read_json(run / "card.json") if (run / "card.json").is_file() else {}
+    """The card of a run ({} while it has none that can be read: the same command writes it anew)."""
+    try:
+        return read_json(run / "card.json")
+    except StoreError:
+        return {}
 
 
 def runs(folder: Path) -> list[Path]:

@@ -50,13 +50,15 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
         import pyarrow.parquet
     except ImportError:
         raise ConfigError("writing Parquet needs pyarrow", way_out="pip install 'frz[parquet]'") from None
+    if out.is_dir():
+        raise ConfigError("is a folder", where=str(out), way_out=f"give a file, such as {out / 'predictions.parquet'}")
+    out.parent.mkdir(parents=True, exist_ok=True)
     _, about = load_head(head, artifacts)
     frozen, source = open_both(_checkpoint(about["features"], artifacts), artifacts, data)
     recipe = about["features"]["recipe"]
     features = FrozenFeatures(frozen, source, Settings.model_validate(recipe), batching="run")
     trained, _ = load_head(head, artifacts, features.schema)
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     scratch = atomic.scratch(artifacts / "tmp")
     writer: Any = None
     n_rows = 0

@@ -198,7 +198,8 @@ class Part:
             found = path.stat().st_size if path.exists() else None
             if found != size:
                 state = "is missing" if found is None else f"has {found} bytes, {size} were committed"
-                raise StoreError(state, where=str(path), way_out="the part is damaged: build or extract it again")
+                way_out = f"remove the folder {self.place} and run the command that made it again"
+                raise StoreError(state, where=str(path), way_out=way_out)
         if record.shape[0] == 0:
             return np.empty(record.shape, record.dtype)
         mapped = None

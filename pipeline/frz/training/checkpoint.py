@@ -62,7 +62,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     CheckpointError
         If the file is missing, truncated, damaged, or no checkpoint of ours.
     """
-    again = "take another checkpoint, or train again"
+    again = f"remove the folder {path.parent} and train again, or name another checkpoint"
     try:
         data = path.read_bytes()
         tensors = safetensors.torch.load(data)

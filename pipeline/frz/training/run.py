@@ -26,7 +26,10 @@ def begin(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     """
     card = folder / "card.json"
     if card.is_file():
-        found: dict[str, Any] = json.loads(card.read_text())
+        try:
+            found: dict[str, Any] = json.loads(card.read_text())
+        except ValueError:
+            found = {}  # damaged: it is written anew
         if found.get("finished"):
             return found
     with full_disk(folder):
