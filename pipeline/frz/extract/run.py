@@ -90,6 +90,7 @@ def extract(
     return {
         "path": str(root),
         "version": done.version,
+        "checkpoint": str(frozen.path),
         "fingerprint": frozen.fingerprint.value,
         "data": f"{source.snapshot.name}@{source.snapshot.version}",
         "events": store.n_events,

@@ -114,7 +114,8 @@ def fit(
         run = _Run(module.to(device), train, val, config, record, device, interrupted)
         resumed = run.restore()
         total = config.max_epochs * train.n_events
-        with progress(description, total, "event", done=min(run.step * config.batch_size, total)) as bar:
+        done = run.at.epoch * train.n_events + min(run.at.batch * config.batch_size, train.n_events)
+        with progress(description, total, "event", done=done) as bar:
             run.go(bar)
         if interrupted():  # after the last step: the run is whole, the program was asked to end
             raise KeyboardInterrupt
