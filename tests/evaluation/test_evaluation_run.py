@@ -76,3 +76,10 @@ def test_wedges_are_measured_as_collisions(tmp_path):
     assert result["events"] == len(np.unique(store.array("event/group"))) == store.n_events // 4
     assert result["true_tracks"] == len(store.array("particle/parent_particle"))
     assert result["tracking_long"]["efficiency_strict"]["total"] <= result["true_tracks"]
+
+
+@pytest.mark.parametrize("target", ["backbones/tiny", "heads/tiny"])
+def test_a_report_is_written_beside_the_numbers(tiny, tmp_path, target):
+    result = evaluate(target, tiny, {"report": str(tmp_path / "r.html")})
+    assert result == evaluate(target, tiny)
+    assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")

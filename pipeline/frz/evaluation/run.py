@@ -73,28 +73,30 @@ def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = 
     """
     options = parse(EvaluateSettings, settings or {}, "evaluate")
     found_target = names.find(target, artifacts, ("backbones", "heads", "features"))
+    backbone: str | None = None
+    head: str | None = None
+    tracking: dict[str, Any] | None = None
     if found_target.kind == "heads":
-        result = evaluate_head(target, artifacts, options)
-        if options.report is not None:
-            from frz.evaluation.report import write_report  # matplotlib is slow to import
-
-            write_report(options.report, target, artifacts, head=target, split=options.split)
-        return result
-    if found_target.kind == "features":
-        store = EventStore(found_target.path, found_target.version)
+        head, result = target, evaluate_head(target, artifacts, options)
     else:
-        run = names.backbone(target, artifacts)
-        card = names.card(run.path)
-        if "fingerprint" not in card:
-            raise CheckpointError("this run is not finished", where=str(run.path), way_out="run train-backbone again")
-        chosen = f"{card['name']}@{run.path.name}"
-        store = find_features(Features(backbone=chosen, data=card["data"]["name"]), artifacts)
-    result = {"features": str(store.root), "version": store.snapshot.version} | evaluate_tracking(store, options)
+        if found_target.kind == "features":
+            store = EventStore(found_target.path, found_target.version)
+        else:
+            run = names.backbone(target, artifacts)
+            card = names.card(run.path)
+            if "fingerprint" not in card:
+                way_out = "run train-backbone again"
+                raise CheckpointError("this run is not finished", where=str(run.path), way_out=way_out)
+            backbone = f"{card['name']}@{run.path.name}"
+            store = find_features(Features(backbone=backbone, data=card["data"]["name"]), artifacts)
+        place = {"features": str(store.root), "version": store.snapshot.version}
+        result = tracking = place | evaluate_tracking(store, options)
     if options.report is not None:
         from frz.evaluation.report import write_report  # matplotlib is slow to import
 
-        backbone = chosen if found_target.kind == "backbones" else None
-        write_report(options.report, target, artifacts, backbone=backbone, tracking=result, split=options.split)
+        write_report(
+            options.report, target, artifacts, backbone=backbone, head=head, tracking=tracking, split=options.split
+        )
     return result
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import cast
 
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from frz.heads.run import Features, find_features, load_head, prepare
 from frz.joint.on_the_fly import FrozenFeatures, OnTheFly
 from frz.loading.frozen import build
 from frz.loading.source import ReaderSource
-from frz.training.source import BatchSource
+from frz.training.source import BatchSource, Trainable
 
 BATCH = 200
 
@@ -75,11 +76,12 @@ def throughput(backbone: str, head: str, artifacts: Path, n_batches: int = 6, re
 def _stepper(module: nn.Module) -> Callable[[dict[str, torch.Tensor]], None]:
     optimiser = torch.optim.AdamW(module.parameters(), lr=1e-4)
     module.train()
+    head_or_backbone = cast(Trainable, module)
 
     def step(batch: dict[str, torch.Tensor]) -> None:
-        loss, _ = module.loss(batch)  # type: ignore[operator]
+        loss, _ = head_or_backbone.loss(batch)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimiser.step()
 
     return step

@@ -34,7 +34,9 @@ def members_axis(backbone: Backbone, schema: Schema) -> str | None:
 def plan_run(backbone: Backbone, reader: Reader, first: int, last: int, settings: Settings) -> list[NDArray[np.int64]]:
     """Batches (positions in the reader) for events [first, last)."""
     axis = members_axis(backbone, reader.schema)
-    lengths = reader.lengths(axis)[first:last] if axis else np.ones(last - first, np.int64)
+    lengths = np.ones(last - first, np.int64)
+    if axis:  # of these events alone: the whole store's lengths for each run would cost its number of parts squared
+        lengths = ragged.lengths(reader.range(first, last, [f"{axis}/offsets"]), reader.schema, axis)
     return [first + batch for batch in plan_part(lengths, settings.batch_size, settings.max_members)]
 
 
