@@ -9,7 +9,8 @@ import pytest
 
 from frz import inventory
 from frz.errors import CheckpointError
-from frz.store import Array, Axis, PartEntry, Schema, Snapshot, Split, snapshot, write_part
+from frz.store import Array, Axis, Catalogue, Schema, Snapshot, Split, snapshot, write_part
+from frz.store.catalogue import entry
 
 SCHEMA = Schema(
     axes={"hit": Axis()},
@@ -43,10 +44,11 @@ def root(tmp_path: Path) -> Path:
         "hit/raw": np.zeros((5, 2), np.float32),
     }
     record = write_part(store, "events", "00" * 32, SCHEMA, arrays)
-    part: PartEntry = snapshot.entry({"events": record})
+    part = entry({"events": record})
     for fraction in (1.0, 0.5):
         split = Split(fractions={"train": fraction, "test": 1 - fraction})
-        made = Snapshot(name="tiny", event_schema=SCHEMA, split=split, parts=(part,), about={"source": "by hand"})
+        about = {"source": "by hand"}
+        made = Snapshot(name="tiny", event_schema=SCHEMA, split=split, parts=Catalogue.of([part]), about=about)
         snapshot.commit(store, lambda latest, made=made: made)  # type: ignore[misc]
     for run, finished in (("11111111", True), ("22222222", False)):
         folder = tmp_path / "backbones" / "net" / run

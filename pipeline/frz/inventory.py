@@ -5,7 +5,6 @@ Reads snapshots, cards and headers, never values, so it answers at once however 
 
 import json
 import struct
-from collections import Counter
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ def listing(folder: Path) -> list[dict[str, Any]]:
                         "created": newest.get("created"),
                         "state": "finished" if numbers else "empty",
                         "versions": len(numbers),
-                        "events": sum(part["n_events"] for part in newest.get("parts", [])),
+                        "events": sum(newest["parts"]["n_events"]) if newest else 0,
                     }
                 )
                 continue
@@ -84,9 +83,7 @@ def describe_store(path: Path, version: int) -> dict[str, Any]:
     """
     store = EventStore(path, version)
     snapshot, schema = store.snapshot, store.schema
-    counts: Counter[str] = Counter()
-    for part in snapshot.parts:
-        counts.update(part.counts)
+    counts = {axis: sum(column) for axis, column in snapshot.parts.counts.items()}
     largest = snapshot.largest()
     arrays = {
         name: {

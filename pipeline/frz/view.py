@@ -36,7 +36,7 @@ class StoreView(EventStore):
         spec = self.schema.arrays[name]
         read = dask.delayed(lambda index: np.asarray(self.part(index, [name])[name]), pure=True)
         axis = axis_of(name)
-        rows = [part.n_events if axis == EVENT else part.counts[axis] for part in self.snapshot.parts]
+        rows = self.snapshot.parts.n_events if axis == EVENT else self.snapshot.parts.counts[axis]
         pieces = [
             dask.array.from_delayed(read(index), shape=(n, *spec.shape), dtype=spec.dtype)
             for index, n in enumerate(rows)

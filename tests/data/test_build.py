@@ -79,24 +79,25 @@ def test_unchanged_units_are_not_read_and_unchanged_sources_make_no_version(tmp_
     assert reads == ["list 2"]
     assert (grown["version"], grown["events"], grown["units_skipped"]) == (2, 4, 2)
     one, two = (snapshot.read(tmp_path / "datasets/listed", n) for n in (1, 2))
-    assert two.parts[:2] == one.parts
+    assert list(two.parts)[:2] == list(one.parts)
     assert EventStore(tmp_path / "datasets/listed", 1).n_events == 3
 
 
 def test_a_journalled_unit_whose_part_is_gone_is_read_again(tmp_path):
     build(recipe([[1, 2], [3]]), tmp_path)
     root = tmp_path / "datasets/listed"
-    key = snapshot.read(root).parts[1].groups["events"].key
+    key = snapshot.read(root).parts[1].groups["events"][0].key
     shutil.rmtree(root / "events.zarr" / f"events-{key[:32]}")
     build(recipe([[1, 2], [3]]), tmp_path)
     assert reads == ["list 1"]
     np.testing.assert_array_equal(EventStore(root).array("event/id"), [1, 2, 3])
 
 
-def test_a_line_of_the_journal_that_was_cut_short_costs_that_unit_only(tmp_path):
+def test_a_record_of_the_journal_that_was_cut_short_costs_that_unit_only(tmp_path):
     build(recipe([[1, 2], [3]]), tmp_path)
     journal = tmp_path / "datasets/listed/journal"
-    journal.write_text(journal.read_text()[:-30])
+    second = next(file for file in journal.iterdir() if '"list 1"' in file.read_text())
+    second.write_text(second.read_text()[:-30])
     build(recipe([[1, 2], [3]]), tmp_path)
     assert reads == ["list 1"]
     build(recipe([[1, 2], [3]]), tmp_path)

@@ -15,6 +15,7 @@ from frz.evaluation.report import write_report, written
 from frz.evaluation.run import evaluate
 from frz.heads.run import train
 from frz.store import snapshot
+from frz.store.catalogue import Catalogue, entry
 from frz.store.part import write_part
 from frz.store.reader import EventStore
 from frz.store.schema import Array, Axis, Schema
@@ -61,7 +62,7 @@ def add_features(root: Path, weights: str = WEIGHTS) -> None:
         "data": DATA,
         "recipe": {"precision": "fp32"},
     }
-    parts = (snapshot.entry({"events": record}),)
+    parts = Catalogue.of([entry({"events": record})])
     made = Snapshot(name=root.name, event_schema=SCHEMA, split=Split(), parts=parts, about=about)
     snapshot.commit(root, lambda latest: made)
 

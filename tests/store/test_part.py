@@ -97,7 +97,7 @@ def test_verify_names_the_file_with_a_flipped_bit(written):
 def test_a_snapshot_that_expects_other_content_is_an_error(written):
     root, _, _, record = written
     with pytest.raises(StoreError, match="digest"):
-        part.open_part(root, "events", PartRef(key=record.key, digest="0" * 64))
+        part.open_part(root, "events", PartRef(record.key, "0" * 64))
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"attributes": {}}', '{"attributes": {"frz": {"format": 1}}}'])

@@ -16,13 +16,14 @@ from frz.data.source import SOURCES, Source, Unit
 from frz.errors import ConfigError, SourceError, StoreError
 from frz.progress import progress
 from frz.store import snapshot
+from frz.store.catalogue import Catalogue, PartEntry, entry
 from frz.store.cut import PartLimits, cut
 from frz.store.journal import Journal, UnitRecord
 from frz.store.keys import KEY_BYTES, event_keys
 from frz.store.part import find_part, write_part
 from frz.store.reader import EventStore
 from frz.store.schema import ID, KEY, Array, EventArrays, Schema
-from frz.store.snapshot import PartEntry, Snapshot, entry
+from frz.store.snapshot import Snapshot
 from frz.store.split import Split
 
 KEY_ARRAY = Array(dtype="uint8", shape=(KEY_BYTES,), role="meta", description="hash of the id and the inputs")
@@ -95,7 +96,12 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
     static = {name: snapshot.write_static(root, name, values) for name, values in source.static().items()}
     about = {"source": {"kind": kind, "version": source.version, **settings}, "licence": source.licence}
     made = Snapshot(
-        name=recipe.name, event_schema=schema, split=recipe.split, parts=tuple(entries), static=static, about=about
+        name=recipe.name,
+        event_schema=schema,
+        split=recipe.split,
+        parts=Catalogue.of(entries),
+        static=static,
+        about=about,
     )
     _refuse_duplicates(root, made, places)
 
@@ -121,7 +127,7 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
         "parts": len(done.parts),
         "units_read": n_read,
         "units_skipped": len(units) - n_read,
-        "counts": {axis: sum(part.counts.get(axis, 0) for part in done.parts) for axis in schema.ordered_axes()},
+        "counts": {axis: sum(done.parts.counts.get(axis, [])) for axis in schema.ordered_axes()},
         "largest": done.largest(),
         "splits": {name: len(store.split(name)) for name in recipe.split.fractions},
     }
@@ -129,7 +135,8 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
 
 def _present(root: Path, record: UnitRecord) -> bool:
     """Are all parts of a journalled unit still there?"""
-    return all(find_part(root, g, ref.key) is not None for part in record.entries for g, ref in part.groups.items())
+    groups = (group for part in record.entries for group in part.groups.items())
+    return all(find_part(root, group, piece.key) is not None for group, pieces in groups for piece in pieces)
 
 
 def _read_unit(

@@ -238,7 +238,7 @@ def prepare(head: Head, store: EventStore) -> EventTable:
     with progress("prepare", total=store.n_events, unit="event") as bar:
         for index in range(store.n_parts):
             pieces.append(head.prepare(store.part(index, head.needs)))
-            bar.advance(store.snapshot.parts[index].n_events)
+            bar.advance(store.snapshot.parts.n_events[index])
     return EventTable(head.prepared, ragged.concat(pieces))
 
 

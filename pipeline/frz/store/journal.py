@@ -1,15 +1,17 @@
 """The journal of a build: which units of a source are already parts, so that they are not read again.
 
-One JSON line per unit. A line whose parts are gone or that was cut short by a crash is skipped: the unit
-is read again, and parts that exist under its keys are kept.
+One sealed JSON file per unit, put in place whole and named by the unit's key, so that two builds never write
+into one file. A record that is damaged or whose parts are gone counts as absent: the unit is read again, and
+parts that exist under its keys are kept.
 """
 
 import json
 from pathlib import Path
 
-from frz.config import StrictModel
+from frz.config import StrictModel, canonical_json
 from frz.store import atomic
-from frz.store.snapshot import PartEntry
+from frz.store.catalogue import PartEntry
+from frz.store.part import seal, unseal
 
 
 class UnitRecord(StrictModel):
@@ -22,26 +24,20 @@ class UnitRecord(StrictModel):
 
 
 class Journal:
-    """Append-only record of finished units."""
+    """Records of finished units, in a folder."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._units: dict[str, UnitRecord] = {}
-        lines = path.read_text().splitlines() if path.exists() else []
-        for line in lines:
-            try:
-                unit = UnitRecord.model_validate(json.loads(line))
-            except ValueError:
-                continue
-            self._units[unit.key] = unit
-        if lines and not path.read_text().endswith("\n"):
-            atomic.append_line(path, "")  # end a line that a crash cut short
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def find(self, key: str) -> UnitRecord | None:
         """The record of a unit, or None if it was never finished."""
-        return self._units.get(key)
+        try:
+            return UnitRecord.model_validate(unseal(json.loads((self.folder / f"{key[:32]}.json").read_bytes())))
+        except (FileNotFoundError, ValueError):
+            return None
 
     def add(self, unit: UnitRecord) -> None:
         """Record a finished unit durably."""
-        atomic.append_line(self.path, json.dumps(unit.model_dump(mode="json"), sort_keys=True))
-        self._units[unit.key] = unit
+        self.folder.mkdir(exist_ok=True)
+        text = canonical_json(seal(unit.model_dump(mode="json")))
+        atomic.write_file(self.folder / f"{unit.key[:32]}.json", text.encode())

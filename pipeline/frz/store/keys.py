@@ -46,6 +46,11 @@ def event_keys(arrays: EventArrays, schema: Schema) -> NDArray[np.uint8]:
     return np.frombuffer(bytes(keys), np.uint8).reshape(n_events, KEY_BYTES)
 
 
+def keys_digest(keys: NDArray[np.uint8]) -> str:
+    """SHA-256 (hex) of event keys (n_event, 16) in order: which events a part holds."""
+    return sha256(np.ascontiguousarray(keys).data).hexdigest()
+
+
 def _bytes_per_event(values: NDArray[Any], edges: NDArray[np.int64]) -> tuple[memoryview, list[int]]:
     row = values.nbytes // max(len(values), 1)
     flat = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))

@@ -7,16 +7,16 @@ file with size and CRC-32C. A folder without a valid record does not exist.
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frz.config import StrictModel
+from frz.config import StrictModel, digest_of
 from frz.errors import StoreError
 from frz.store import atomic, ragged, shard
-from frz.store.keys import content_digest
-from frz.store.schema import EventArrays, Schema, axis_of, count_events
+from frz.store.keys import content_digest, keys_digest
+from frz.store.schema import KEY, EventArrays, Schema, axis_of, count_events
 
 FORMAT = 1
 
@@ -38,6 +38,8 @@ class CommitRecord(StrictModel):
     key: str
     digest: str
     n_events: int
+    events: str = ""
+    """SHA-256 (hex) of the event keys in order, in groups that hold them."""
     counts: dict[str, int]
     """Members per axis."""
     largest: dict[str, int]
@@ -45,8 +47,8 @@ class CommitRecord(StrictModel):
     arrays: dict[str, ArrayRecord]
 
 
-class PartRef(StrictModel):
-    """What a snapshot says of a part: where it is and what it must hold."""
+class PartRef(NamedTuple):
+    """What a snapshot says of a committed part: where it is and what it must hold."""
 
     key: str
     digest: str
@@ -128,17 +130,39 @@ def _write_folder(folder: Path, key: str, digest: str, schema: Schema, arrays: E
         key=key,
         digest=digest,
         n_events=count_events(arrays, schema),
+        events=keys_digest(arrays[KEY]) if KEY in arrays else "",
         counts={axis: int(n.sum()) for axis, n in per_event.items()},
         largest={axis: int(n.max(initial=0)) for axis, n in per_event.items()},
         arrays=records,
     )
-    (folder / "zarr.json").write_text(json.dumps(group_metadata({"frz": record.model_dump(mode="json")})))
+    (folder / "zarr.json").write_text(json.dumps(group_metadata({"frz": seal(record.model_dump(mode="json"))})))
     return record
 
 
 def group_metadata(attributes: dict[str, Any]) -> dict[str, Any]:
     """The `zarr.json` of a Zarr v3 group."""
     return {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
+
+
+def seal(values: dict[str, Any]) -> dict[str, Any]:
+    """`values` with a `checksum`: the SHA-256 of their canonical JSON."""
+    return values | {"checksum": digest_of(values)}
+
+
+def unseal(values: Any) -> dict[str, Any]:
+    """The values that were sealed.
+
+    Raises
+    ------
+    ValueError
+        If anything in them has changed.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    bare = {key: value for key, value in values.items() if key != "checksum"}
+    if values.get("checksum") != digest_of(bare):
+        raise ValueError("the checksum does not fit")
+    return bare
 
 
 def find_part(root: Path, group: str, key: str) -> CommitRecord | None:
@@ -161,11 +185,19 @@ def read_record(place: Path) -> CommitRecord:
         If it is missing or damaged.
     """
     try:
-        return CommitRecord.model_validate(json.loads((place / "zarr.json").read_text())["attributes"]["frz"])
+        metadata = json.loads((place / "zarr.json").read_bytes())
+        record = unseal(metadata["attributes"]["frz"])
+        if metadata != group_metadata({"frz": seal(record)}):
+            raise ValueError("not the metadata of a group")
     except FileNotFoundError:
-        raise StoreError("the part is missing", where=str(place), way_out="build or extract it again") from None
-    except (ValueError, KeyError) as error:
-        raise StoreError(f"damaged commit record ({type(error).__name__})", where=str(place)) from None
+        raise StoreError("the part is missing", where=str(place), way_out="run 'frz repair' on the store") from None
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(
+            "damaged commit record", where=str(place / "zarr.json"), way_out="run 'frz repair' on the store"
+        ) from None
+    if record["format"] != FORMAT:
+        raise StoreError(f"format {record['format']}, this frz reads {FORMAT}", where=str(place))
+    return CommitRecord.model_validate(record)
 
 
 class Part:

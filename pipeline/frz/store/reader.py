@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from frz.errors import ConfigError, StoreError
+from frz.errors import ConfigError, StoreError, nearest
 from frz.store import ragged, snapshot
 from frz.store.part import Part, open_part
-from frz.store.schema import GROUP, EventArrays, Schema, axis_of
+from frz.store.schema import EVENT, GROUP, EventArrays, Schema, axis_of
 from frz.store.snapshot import Snapshot
 
 OPEN_PARTS = 1024
@@ -53,8 +53,8 @@ class EventStore:
         self.root = root
         self.snapshot: Snapshot = found
         self.schema: Schema = found.event_schema
-        self.part_bounds = ragged.offsets_of(np.array([part.n_events for part in found.parts], np.int64))
-        self._part = lru_cache(OPEN_PARTS)(self._open_part)
+        self.part_bounds = ragged.offsets_of(np.array(found.parts.n_events, np.int64))
+        self._stored = lru_cache(OPEN_PARTS)(self._open_stored)
 
     def __len__(self) -> int:
         return self.n_events
@@ -72,91 +72,146 @@ class EventStore:
         """Number of parts."""
         return len(self.snapshot.parts)
 
-    def _open_part(self, index: int, group: str) -> Part:
-        return open_part(self.root, group, self.snapshot.parts[index].groups[group])
+    def _open_stored(self, group: str, stored: int) -> Part:
+        return open_part(self.root, group, self.snapshot.parts.groups[group].part(stored))
 
-    def _group(self, name: str) -> str:
-        if name not in self.schema.arrays:
-            have = ", ".join(sorted(self.schema.arrays))
-            raise ConfigError(f"no array {name!r}", where=str(self.root), way_out=f"arrays: {have}")
-        return self.schema.arrays[name].group
+    def keys(self) -> list[str]:
+        """Names of the arrays and of the offsets of the ragged axes, sorted."""
+        ragged_axes = [name for name, axis in self.schema.axes.items() if axis.length is None]
+        return sorted([*self.schema.arrays, *(f"{axis}/offsets" for axis in ragged_axes)])
 
-    def _mapped(self, index: int, names: Iterable[str] | None) -> EventArrays:
-        """Arrays of a part as they lie on disk, with the offsets that they need."""
-        arrays: EventArrays = {}
-        for name in self.schema.arrays if names is None else names:
-            axis, _, rest = name.partition("/")
-            for step in self.schema.lineage(axis):
-                if self.schema.axes[step].length is None and f"{step}/offsets" not in arrays:
-                    arrays[f"{step}/offsets"] = self._offsets(index, step)
-            if rest != "offsets":
-                arrays[name] = self._part(index, self._group(name))[name]
-        return arrays
-
-    def _offsets(self, index: int, axis: str) -> NDArray[Any]:
-        for group in self.snapshot.parts[index].groups:
-            part = self._part(index, group)
-            if f"{axis}/offsets" in part.record.arrays:
-                return part[f"{axis}/offsets"]
-        raise ConfigError(f"no ragged axis {axis!r}", where=str(self.root))
-
-    def part(self, index: int, names: Iterable[str] | None = None) -> EventArrays:
-        """The events of one part; values are mapped, not copied."""
-        return self._mapped(index, names)
-
-    def parts(self, names: Iterable[str] | None = None) -> Iterator[EventArrays]:
-        """All parts in order."""
-        names = None if names is None else list(names)
-        return (self.part(index, names) for index in range(self.n_parts))
-
-    def range(self, first: int, last: int, names: Iterable[str] | None = None) -> EventArrays:
-        """Events [first, last)."""
-        if not 0 <= first <= last <= self.n_events:
-            raise IndexError(f"events [{first}, {last}) of a store of {self.n_events}")
-        names = None if names is None else list(names)
-        if first == last:
-            return self._none(names)
-        begin = int(np.searchsorted(self.part_bounds, first, side="right")) - 1
-        end = int(np.searchsorted(self.part_bounds, last, side="left"))
-        pieces = []
-        for index in range(begin, end):
-            offset, length = int(self.part_bounds[index]), self.snapshot.parts[index].n_events
-            low, high = max(first - offset, 0), min(last - offset, length)
-            pieces.append(ragged.slice_events(self._mapped(index, names), self.schema, low, high))
-        return ragged.concat(pieces)
-
-    def events(self, positions: NDArray[Any], names: Iterable[str] | None = None) -> EventArrays:
-        """The events at `positions` (n,), in that order; repeats are allowed.
+    def _names(self, names: Iterable[str] | None) -> list[str]:
+        """The arrays asked for, default all; a bare name is a list of one.
 
         Raises
         ------
-        IndexError
-            If a position is negative or beyond the last event.
+        ConfigError
+            If there is no array of that name.
         """
-        positions = np.asarray(positions, np.int64)
-        names = None if names is None else list(names)
+        if names is None:
+            return list(self.schema.arrays)
+        names = [names] if isinstance(names, str) else list(names)
+        for name in names:
+            if name not in self.schema.arrays and name not in self.keys():
+                raise ConfigError(f"no array {name!r}", where=str(self.root), way_out=nearest(name, self.keys()))
+        return names
+
+    def _check_axis(self, axis: str) -> None:
+        """Refuse an axis that the store does not have."""
+        axes = [EVENT, *self.schema.axes]
+        if axis not in axes:
+            raise ConfigError(f"no axis {axis!r}", where=str(self.root), way_out=nearest(axis, axes))
+
+    def _by_group(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """The arrays asked for, with the offsets they need, by the group that holds them."""
+        wanted: dict[str, list[str]] = {}
+        for name in names:
+            axis, _, rest = name.partition("/")
+            group = self._group_with(axis) if rest == "offsets" else self.schema.arrays[name].group
+            steps = [f"{step}/offsets" for step in self.schema.lineage(axis) if self.schema.axes[step].length is None]
+            wanted.setdefault(group, []).extend(steps if rest == "offsets" else [*steps, name])
+        return {group: list(dict.fromkeys(found)) for group, found in wanted.items()}
+
+    def _group_with(self, axis: str) -> str:
+        """A group that holds the offsets of an axis."""
+        holds = (spec.group for name, spec in self.schema.arrays.items() if axis in self.schema.lineage(axis_of(name)))
+        return next(holds)
+
+    def _mapped(self, group: str, stored: int, names: list[str]) -> EventArrays:
+        """Arrays of a committed part as they lie on disk."""
+        part = self._stored(group, stored)
+        return {name: part[name] for name in names}
+
+    def part(self, index: int, names: Iterable[str] | None = None) -> EventArrays:
+        """The events of one part; where they lie in one piece, values are mapped, not copied."""
+        return self.range(int(self.part_bounds[index]), int(self.part_bounds[index + 1]), names)
+
+    def parts(self, names: Iterable[str] | None = None) -> Iterator[EventArrays]:
+        """All parts in order."""
+        names = self._names(names)
+        return (self.part(index, names) for index in range(self.n_parts))
+
+    def range(self, first: int, last: int, names: Iterable[str] | None = None) -> EventArrays:
+        """Events [first, last).
+
+        Raises
+        ------
+        StoreError
+            If the range is not within the store.
+        """
+        if not 0 <= first <= last <= self.n_events:
+            way_out = f"give 0 <= first <= last <= {self.n_events}"
+            raise StoreError(f"no events [{first}, {last})", where=str(self.root), way_out=way_out)
+        names = self._names(names)
+        if first == last:
+            return self._none(names)
+        result: EventArrays = {}
+        for group, wanted in self._by_group(names).items():
+            result |= self._slice(group, wanted, first, last)
+        return result
+
+    def _slice(self, group: str, names: list[str], first: int, last: int) -> EventArrays:
+        """Events [first, last) of one group: views where they lie in one piece."""
+        pieces = self.snapshot.parts.groups[group]
+        begin = int(np.searchsorted(pieces.bounds, first, side="right")) - 1
+        end = int(np.searchsorted(pieces.bounds, last, side="left"))
+        found = []
+        for index in range(begin, end):
+            shift = pieces.first[index] - int(pieces.bounds[index])
+            low, high = max(first + shift, pieces.first[index]), min(last + shift, pieces.last[index])
+            mapped = self._mapped(group, pieces.stored[index], names)
+            found.append(ragged.slice_events(mapped, self.schema, low, high))
+        return ragged.concat(found)
+
+    def events(self, positions: ArrayLike, names: Iterable[str] | None = None) -> EventArrays:
+        """The events at `positions` (n,) or at one position, in that order; repeats are allowed.
+
+        Raises
+        ------
+        StoreError
+            If a position is not a whole number, negative or beyond the last event.
+        """
+        positions = self._positions(np.atleast_1d(positions))
+        names = self._names(names)
         if len(positions) == 0:
             return self._none(names)
-        if positions.min() < 0 or positions.max() >= self.n_events:
-            raise IndexError(f"events outside a store of {self.n_events}")
-        part_of = np.searchsorted(self.part_bounds, positions, side="right") - 1
-        order = np.argsort(part_of, kind="stable")
-        used, begins = np.unique(part_of[order], return_index=True)
-        pieces = []
-        for index, chosen in zip(used.tolist(), np.split(order, begins[1:]), strict=True):
-            local = positions[chosen] - self.part_bounds[index]
-            pieces.append(ragged.take(self._mapped(index, names), self.schema, local))
-        joined = ragged.concat(pieces)
+        result: EventArrays = {}
+        for group, wanted in self._by_group(names).items():
+            result |= self._take(group, wanted, positions)
+        return result
+
+    def _take(self, group: str, names: list[str], positions: NDArray[np.int64]) -> EventArrays:
+        """The events at `positions` of one group, each committed part read once."""
+        stored, rows = self.snapshot.parts.groups[group].locate(positions)
+        order = np.argsort(stored, kind="stable")
+        used, begins = np.unique(stored[order], return_index=True)
+        found = []
+        for part, chosen in zip(used.tolist(), np.split(order, begins[1:]), strict=True):
+            found.append(ragged.take(self._mapped(group, part, names), self.schema, rows[chosen]))
+        joined = ragged.concat(found)
         if (order[1:] > order[:-1]).all():
             return joined
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         return ragged.take(joined, self.schema, back)
 
-    def _none(self, names: list[str] | None) -> EventArrays:
+    def _positions(self, positions: NDArray[Any]) -> NDArray[np.int64]:
+        """Positions as int64, each within the store."""
+        allowed = f"positions are whole numbers from 0 to {self.n_events - 1}"
+        if positions.ndim != 1 or (positions.dtype.kind not in "iu" and len(positions)):
+            mask = "; np.flatnonzero(mask) makes them from a mask" if positions.dtype.kind == "b" else ""
+            what = f"cannot take events at {positions.dtype} values of shape {positions.shape}"
+            raise StoreError(what, where=str(self.root), way_out=allowed + mask)
+        positions = positions.astype(np.int64, copy=False)
+        if len(positions) and (positions.min() < 0 or positions.max() >= self.n_events):
+            outside = positions[(positions < 0) | (positions >= self.n_events)][0]
+            raise StoreError(f"no event at position {outside}", where=str(self.root), way_out=allowed)
+        return positions
+
+    def _none(self, names: list[str]) -> EventArrays:
         """No events, with the right dtypes and shapes."""
         arrays: EventArrays = {}
-        for name in self.schema.arrays if names is None else names:
+        for name in names:
             axis, _, rest = name.partition("/")
             for step in self.schema.lineage(axis):
                 if self.schema.axes[step].length is None:
@@ -172,23 +227,32 @@ class EventStore:
 
     def lengths(self, axis: str) -> NDArray[np.int64]:
         """Members of `axis` in each event (n_event,)."""
+        self._check_axis(axis)
         names = [f"{step}/offsets" for step in self.schema.lineage(axis) if self.schema.axes[step].length is None]
         if not names:
             fixed = [self.schema.axes[step].length or 0 for step in self.schema.lineage(axis)]
             return np.full(self.n_events, int(np.prod(fixed)), np.int64)
-        pieces = [ragged.lengths(self._mapped(i, names), self.schema, axis) for i in range(self.n_parts)]
-        return np.concatenate([np.empty(0, np.int64), *pieces])
+        return ragged.lengths(self.range(0, self.n_events, names), self.schema, axis)
 
     def split(self, name: str) -> NDArray[np.int64]:
         """Positions of the events of a split (`train`, `val`, `test`), in store order."""
         return self.snapshot.split.members(name, self.array(GROUP))
 
     def static(self, name: str) -> NDArray[Any]:
-        """A static array."""
+        """A static array.
+
+        Raises
+        ------
+        ConfigError
+            If there is none of that name.
+        """
+        if name not in self.snapshot.static:
+            way_out = nearest(name, self.snapshot.static)
+            raise ConfigError(f"no static array {name!r}", where=str(self.root), way_out=way_out)
         return snapshot.read_static(self.root, name, self.snapshot.static[name])
 
     def nbytes(self, name: str) -> int:
         """Bytes of the values of an array."""
         spec, axis = self.schema.arrays[name], axis_of(name)
-        n = self.n_events if axis == "event" else sum(part.counts[axis] for part in self.snapshot.parts)
+        n = self.n_events if axis == EVENT else sum(self.snapshot.parts.counts[axis])
         return int(n * np.dtype(spec.dtype).itemsize * np.prod(spec.shape, dtype=np.int64))

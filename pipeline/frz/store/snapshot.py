@@ -14,36 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frz.config import StrictModel, digest_of
+from frz.config import StrictModel, canonical_json, digest_of
 from frz.errors import StoreError
 from frz.store import atomic, shard
+from frz.store.catalogue import Catalogue
 from frz.store.keys import content_digest
-from frz.store.part import FORMAT, CommitRecord, PartRef, group_metadata
+from frz.store.part import FORMAT, group_metadata, seal, unseal
 from frz.store.schema import Schema
 from frz.store.split import Split
-
-
-class PartEntry(StrictModel):
-    """A run of events of a snapshot: one committed part per group of arrays, all of the same events."""
-
-    n_events: int
-    groups: dict[str, PartRef]
-    counts: dict[str, int]
-    """Members per axis; for planning."""
-    largest: dict[str, int]
-    """Largest number of members per axis in one event; for planning."""
-
-
-def entry(records: dict[str, CommitRecord]) -> PartEntry:
-    """The entry of a run of events, from the records of its groups."""
-    numbers = {record.n_events for record in records.values()}
-    assert len(numbers) == 1, f"groups hold different numbers of events: {numbers}"
-    return PartEntry(
-        n_events=numbers.pop(),
-        groups={group: PartRef(key=record.key, digest=record.digest) for group, record in records.items()},
-        counts={axis: n for record in records.values() for axis, n in record.counts.items()},
-        largest={axis: n for record in records.values() for axis, n in record.largest.items()},
-    )
 
 
 class Snapshot(StrictModel):
@@ -55,7 +33,7 @@ class Snapshot(StrictModel):
     name: str
     event_schema: Schema
     split: Split
-    parts: tuple[PartEntry, ...]
+    parts: Catalogue
     static: dict[str, str] = {}
     """Digest of each static array."""
     about: dict[str, Any] = {}
@@ -66,21 +44,16 @@ class Snapshot(StrictModel):
     @property
     def n_events(self) -> int:
         """Number of events."""
-        return sum(part.n_events for part in self.parts)
+        return sum(self.parts.n_events)
 
     def largest(self) -> dict[str, int]:
         """Largest number of members per axis in one event of the store."""
-        result: dict[str, int] = {}
-        for part in self.parts:
-            for axis, n in part.largest.items():
-                result[axis] = max(result.get(axis, 0), n)
-        return result
+        return {axis: max(column, default=0) for axis, column in self.parts.largest.items()}
 
     def content_hash(self) -> str:
         """SHA-256 (hex) of what the snapshot holds."""
-        parts = [[p.n_events, {g: [r.key, r.digest] for g, r in p.groups.items()}] for p in self.parts]
         schema, split = self.event_schema.model_dump(mode="json"), self.split.model_dump(mode="json")
-        return digest_of([schema, split, self.static, parts])
+        return digest_of([schema, split, self.static, self.parts.content()])
 
 
 def prepare_root(root: Path) -> None:
@@ -119,16 +92,14 @@ def read(root: Path, version: int | None = None) -> Snapshot | None:
         version = known[-1]
     path = root / "snapshots" / f"{version}.json"
     try:
-        snapshot = Snapshot.model_validate(json.loads(path.read_text()))
+        values = unseal(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise StoreError(f"no version {version}", where=str(root), way_out=f"versions: {known}") from None
-    except ValueError as error:
-        raise StoreError(f"damaged snapshot ({type(error).__name__})", where=str(path)) from None
-    if snapshot.format != FORMAT:
-        raise StoreError(f"format {snapshot.format}, this frz reads {FORMAT}", where=str(path))
-    if snapshot.hash != snapshot.content_hash():
-        raise StoreError("damaged snapshot: its hash does not fit its content", where=str(path))
-    return snapshot
+    except ValueError:
+        raise StoreError("the snapshot is damaged", where=str(path), way_out="run 'frz repair' on the store") from None
+    if values["format"] != FORMAT:
+        raise StoreError(f"format {values['format']}, this frz reads {FORMAT}", where=str(path))
+    return Snapshot.model_validate(values)
 
 
 def commit(root: Path, make: Callable[[Snapshot | None], Snapshot]) -> Snapshot:
@@ -156,7 +127,7 @@ def commit(root: Path, make: Callable[[Snapshot | None], Snapshot]) -> Snapshot:
         version = (latest.version if latest else 0) + 1
         now = datetime.now(UTC).isoformat(timespec="seconds")
         made = made.model_copy(update={"version": version, "hash": content, "created": now})
-        text = json.dumps(made.model_dump(mode="json"), sort_keys=True, indent=1)
+        text = canonical_json(seal(made.model_dump(mode="json")))
         if atomic.create(root / "snapshots" / f"{version}.json", text.encode(), root / "tmp"):
             return made
 
