@@ -5,9 +5,12 @@ import sys
 from collections.abc import Mapping
 
 BENCHMARKS: Mapping[str, str] = {
+    "codecs": "benchmarks.codecs",
     "muon_resolution": "benchmarks.muon_resolution",
     "on_the_fly": "benchmarks.on_the_fly",
+    "reads": "benchmarks.reads",
     "stage2": "benchmarks.stage2",
+    "stores": "benchmarks.stores",
 }
 """Name -> module that is run as `__main__` with the remaining arguments."""
 

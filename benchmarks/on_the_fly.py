@@ -37,7 +37,7 @@ def run(artifacts: Path, backbone: str, n_events: int, epochs: int, seeds: int) 
     """Metrics on the last fifth of the events, per way and seed, and how far the means are apart."""
     stored = EventStore(*features(backbone, artifacts))
     frozen, data = open_both(weights(backbone, artifacts), artifacts, device="cpu")
-    settings = Settings.model_validate(stored.snapshot.about["recipe"])
+    settings = Settings.of_store(stored.snapshot.about["recipe"], stored.schema)
     live = FrozenFeatures(frozen, data, settings, batching="read")
     config = read_yaml(HEAD)
     trainer = parse(TrainerConfig, config["trainer"] | {"max_epochs": epochs, "device": "cpu"}, "on_the_fly")

@@ -100,6 +100,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     artifacts = tmp_path_factory.mktemp("artifacts")
     build(tiny_recipe(), artifacts)
     train_backbone(TINY_BACKBONE, artifacts)
-    extract("tiny", artifacts, settings={"embedding_dtype": "float32"})
+    extract("tiny", artifacts, settings={"dtype": "float32"})
     train_head(TINY_HEAD, artifacts)
     return artifacts

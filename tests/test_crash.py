@@ -14,7 +14,7 @@ from frz.errors import StoreError
 from frz.extract.run import extract
 from frz.store import shard, snapshot
 
-FP32 = {"embedding_dtype": "float32"}
+FP32 = {"dtype": "float32"}
 
 DIE = """
 import os, signal, sys
@@ -43,7 +43,7 @@ if what == "build":
     build(tiny_recipe(), artifacts)
 else:
     from frz.extract.run import extract
-    extract("tiny", artifacts, settings={"embedding_dtype": "float32"})
+    extract("tiny", artifacts, settings={"dtype": "float32"})
 """
 
 

@@ -103,3 +103,14 @@ def test_damaged_weights_are_named(data: bytes, root: Path) -> None:
     (root / "backbones" / "net" / "11111111" / "best.safetensors").write_bytes(data)
     with pytest.raises(CheckpointError, match=r"best\.safetensors: not a whole safetensors file"):
         inventory.describe("net", root)
+
+
+def test_a_run_refers_to_a_version_by_its_hash_also_before_it_is_finished(root: Path) -> None:
+    store = root / "datasets" / "tiny"
+    folder = root / "backbones" / "net"
+    card = {"finished": True, "data": {"hash": snapshot.load(store, store / "snapshots" / "1.json").hash}}
+    (folder / "11111111" / "card.json").write_text(json.dumps(card))
+    (folder / "22222222" / "config.yaml").write_text(f"data:\n  hash: {card['data']['hash']}\n")  # type: ignore[index]
+    assert inventory.referring(store, 1, root) == ["backbones/net@11111111", "backbones/net@22222222"]
+    assert inventory.referring(store, 2, root) == []
+    assert inventory.referring(store, 3, root) == []

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from frz import progress
 from frz.errors import FrzError
-from frz_cli import data, demo, evaluate, extract, output, show, train
+from frz_cli import data, demo, evaluate, export, extract, gc, output, show, train, verify
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -62,8 +62,11 @@ app.command("extract")(extract.extract)
 app.command("train-head")(train.head)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(evaluate.predict)
+app.command("export")(export.export)
 app.command("ls")(show.ls)
 app.command("show")(show.show)
+app.command("verify")(verify.verify)
+app.command("gc")(gc.gc)
 
 
 def main() -> None:

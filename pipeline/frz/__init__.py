@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["FrzError", "open"]
 
 
-def open(path: str, version: int | None = None) -> "StoreView":
+def open(path: str, version: int | None = None, verify: bool = False) -> "StoreView":
     """Open an event store for reading: numpy, torch, dask and pandas views in a line each.
 
     Parameters
@@ -22,6 +22,8 @@ def open(path: str, version: int | None = None) -> "StoreView":
         Folder of a data set or feature store (`artifacts/datasets/<name>`).
     version : int, optional
         Default the newest.
+    verify : bool
+        Compare the checksum of each array of a part on first use. Sizes are always compared.
 
     Raises
     ------
@@ -30,4 +32,4 @@ def open(path: str, version: int | None = None) -> "StoreView":
     """
     from frz.view import StoreView  # late: `import frz` stays quick
 
-    return StoreView(path, version)
+    return StoreView(path, version, verify)

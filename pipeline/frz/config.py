@@ -160,6 +160,21 @@ def _has_tag(model: type[BaseModel], step: str | int) -> bool:
     return any(get_args(field.annotation) == (step,) for field in model.model_fields.values())
 
 
+def import_extra(module: str, extra: str) -> Any:
+    """A module that only an optional extra of the package brings.
+
+    Raises
+    ------
+    ConfigError
+        Naming the extra to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        way_out = f"pip install 'frz[{extra}]'"
+        raise ConfigError(f"this needs {module.partition('.')[0]} ({error})", way_out=way_out) from None
+
+
 def import_class(spec: str, table: Mapping[str, str], kind: str) -> type[Any]:
     """Find the class that `spec` names: a word of `table`, or `package.module:Class`.
 

@@ -3,7 +3,8 @@
 FrzError
 ├── ConfigError        a key, a value or a name in a config or on the command line
 ├── SourceError        what a source read (file, event, column) cannot be used
-├── StoreError         an event store is missing, incomplete, full or damaged
+├── StoreError         an event store is missing, incomplete or full
+│   └── DamageError    a file of it is gone or is not what was committed
 ├── IdentityError      the artifacts asked for belong to other weights, data or settings
 ├── CheckpointError    a checkpoint is missing or does not fit the model
 └── TrainingError      training cannot start or cannot go on
@@ -44,7 +45,11 @@ class SourceError(FrzError):
 
 
 class StoreError(FrzError):
-    """An event store is missing, incomplete, full or damaged."""
+    """An event store is missing, incomplete or full."""
+
+
+class DamageError(StoreError):
+    """A file of an event store is gone or is not what was committed."""
 
 
 class IdentityError(FrzError):

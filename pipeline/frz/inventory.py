@@ -155,3 +155,18 @@ def _weights(file: Path) -> dict[str, Any]:
         }
     except (ValueError, KeyError, TypeError, AttributeError, struct.error):
         raise CheckpointError("not a whole safetensors file", where=str(file), way_out="train again") from None
+
+
+def referring(store: Path, version: int, folder: Path) -> list[str]:
+    """Runs below the artifacts folder, finished or not, whose card or config holds the hash of a version of a store."""
+    snapshot = store / "snapshots" / f"{version}.json"
+    if not snapshot.exists():
+        return []
+    wanted = artifacts.read_json(snapshot)["hash"]
+    found = []
+    for kind in ("backbones", "heads"):
+        for run in (run for path in artifacts.entries(folder, kind) for run in artifacts.runs(path)):
+            files = [file for file in (run / "card.json", run / "config.yaml") if file.is_file()]
+            if any(wanted in file.read_text(errors="replace") for file in files):
+                found.append(f"{kind}/{run.parent.name}@{run.name}")
+    return found

@@ -14,7 +14,20 @@ from frz.errors import StoreError
 from frz_cli.main import app
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
-COMMANDS = ["demo", "data", "train-backbone", "extract", "train-head", "evaluate", "predict", "ls", "show"]
+COMMANDS = [
+    "demo",
+    "data",
+    "train-backbone",
+    "extract",
+    "train-head",
+    "evaluate",
+    "predict",
+    "export",
+    "ls",
+    "show",
+    "verify",
+    "gc",
+]
 
 
 def frz(*arguments: str) -> Any:

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from conftest import tiny_recipe
+from frz.artifacts import versions
 from frz.config import StrictModel
 from frz.data.build import build
 from frz.data.source import Source, Unit
 from frz.errors import ConfigError, SourceError, StoreError
-from frz.store import Array, Axis, EventStore, Schema, snapshot
+from frz.store import Array, Axis, EventStore, Schema, part, snapshot
+from frz.store.cut import PartLimits
+from frz.store.diff import diff
+from frz.store.journal import Journal
 from frz.store.keys import event_keys
 from frz.store.schema import EventArrays
 
@@ -54,6 +58,7 @@ class Listed(Source):
 
 
 reads: list[str] = []
+COUNTS = ("units_read", "units_skipped", "parts_written", "parts_found")
 
 
 def recipe(units: list[list[int]], **more: Any) -> dict[str, Any]:
@@ -104,10 +109,24 @@ def test_a_record_of_the_journal_that_was_cut_short_costs_that_unit_only(tmp_pat
     assert reads == []
 
 
+def test_a_unit_that_was_begun_is_read_again_and_its_parts_are_found(tmp_path, monkeypatch):
+    units = [list(range(40)), [90, 91]]
+    whole = build(recipe(units), tmp_path / "whole")
+    assert [whole[n] for n in COUNTS] == [2, 0, 2, 0]
+    monkeypatch.setattr(Journal, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        build(recipe(units), tmp_path)
+    monkeypatch.undo()
+    resumed = build(recipe(units), tmp_path)
+    assert [resumed[n] for n in COUNTS] == [2, 0, 1, 1]
+    assert [build(recipe(units), tmp_path)[n] for n in COUNTS] == [0, 2, 0, 0]
+    assert resumed["hash"] == whole["hash"]
+
+
 def test_duplicate_ids_name_both_places_and_make_no_version(tmp_path):
     with pytest.raises(SourceError, match="event id 5 occurs twice: in list 0 and in list 1"):
         build(recipe([[1, 5], [5]]), tmp_path)
-    assert snapshot.versions(tmp_path / "datasets/listed") == []
+    assert versions(tmp_path / "datasets/listed") == []
 
 
 def test_a_value_that_is_not_finite_names_event_and_column(tmp_path):
@@ -151,10 +170,95 @@ def test_a_build_that_another_overtook_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(snapshot, "commit", overtaken)
     with pytest.raises(StoreError, match="another build made version 2"):
         build(recipe([[1], [3]]), tmp_path)
-    assert snapshot.versions(tmp_path / "datasets/listed") == [1, 2]
+    assert versions(tmp_path / "datasets/listed") == [1, 2]
 
 
 def test_muon_sim_grows_without_reading_full_blocks_again(tmp_path):
     small = build(tiny_recipe(4096), tmp_path)
     grown = build(tiny_recipe(6144), tmp_path)
     assert (small["units_read"], grown["units_read"], grown["units_skipped"]) == (2, 1, 2)
+
+
+SHARED = (*COUNTS, "new")
+
+
+@pytest.mark.parametrize(
+    ("units", "counts"),
+    [
+        ([[*range(40)], [90, 91], [70]], [1, 2, 1, 0, True]),  # a unit more
+        ([[*range(42)], [90, 91]], [1, 1, 1, 2, True]),  # a unit grew: 16 + 16 events as before, 10 instead of 8
+        ([[*range(32), 77, *range(33, 40)], [90, 91]], [1, 1, 1, 2, True]),  # one event of a unit is another
+        ([[*range(40)]], [0, 1, 0, 0, True]),  # a unit less
+        ([[90, 91], [*range(40)]], [0, 2, 0, 0, True]),  # another order
+        ([[*range(32)], [*range(32, 40), 90, 91]], [2, 0, 1, 2, True]),  # events in other units
+        ([[*range(40)], [90, 91]], [0, 2, 0, 0, False]),
+    ],
+)
+def test_a_new_version_shares_the_parts_that_hold_the_same(tmp_path, monkeypatch, units, counts):
+    monkeypatch.setattr(Listed, "units", units_by_content)
+    monkeypatch.setattr(Listed, "n_events", 42)
+    build(recipe([[*range(40)], [90, 91]]), tmp_path)
+    again = build(recipe(units), tmp_path)
+    assert [again[n] for n in SHARED] == counts
+    build(recipe(units), tmp_path / "alone")
+    assert not diff(*(EventStore(root / "datasets/listed") for root in (tmp_path, tmp_path / "alone")))
+
+
+def units_by_content(self):
+    return [Unit(name=f"list {i}", digest=repr(ids)) for i, ids in enumerate(self.config.units)]
+
+
+def test_another_split_is_a_version_that_shares_all_parts(tmp_path):
+    first = build(recipe([[1, 2], [3]]), tmp_path)
+    again = build({**recipe([[1, 2], [3]]), "split": {"seed": 5}}, tmp_path)
+    assert reads == []
+    assert (again["version"], again["parts_written"]) == (2, 0)
+    one, two = (snapshot.read(tmp_path / "datasets/listed", n) for n in (1, 2))
+    assert list(one.parts) == list(two.parts)
+    assert first["hash"] != again["hash"]
+
+
+def test_a_found_part_that_is_gone_is_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(Listed, "n_events", 42)
+    build(recipe([[*range(40)]]), tmp_path)
+    root = tmp_path / "datasets/listed"
+    shutil.rmtree(root / "events.zarr" / part.part_name("events", snapshot.read(root).parts[1].groups["events"][0].key))
+    again = build(recipe([[*range(42)]]), tmp_path)
+    assert [again[n] for n in ("parts_written", "parts_found")] == [2, 1]
+    assert EventStore(root).array("event/id").tolist() == list(range(42))
+
+
+def test_parts_are_not_shared_with_arrays_that_mean_something_else(tmp_path, monkeypatch):
+    build(recipe([[1, 2]]), tmp_path)
+    schema = Listed({}).schema
+    hits = schema.arrays["hit/raw"].model_copy(update={"columns": ("z", "charge")})
+    renamed = schema.model_copy(update={"arrays": {**schema.arrays, "hit/raw": hits}})
+    monkeypatch.setattr(Listed, "schema", renamed)
+    assert build(recipe([[1, 2]]), tmp_path)["parts_written"] == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "n_events", "expected"),
+    [
+        (None, 2100, 32),
+        (16, 2100, 16),
+        (64, 2100, 64),
+        (16, 4096, 64),
+        (128, 2100, 32),
+        (16, None, 2048),
+        (32, 100, 32),
+    ],
+)
+def test_a_source_that_grows_a_little_is_cut_where_it_was(before, n_events, expected):
+    earlier = None if before is None else PartLimits(events=before)
+    assert PartLimits.for_source(n_events, earlier).events == expected
+
+
+def test_muon_sim_that_grows_by_a_twentieth_writes_only_its_end(tmp_path):
+    first = build(tiny_recipe(2000), tmp_path)
+    grown = build(tiny_recipe(2100), tmp_path)
+    assert first["parts"] == 125
+    assert [grown[n] for n in COUNTS] == [2, 0, 7, 125]
+    assert grown["parts"] == 132
+    shrunk = build(tiny_recipe(2000), tmp_path)
+    assert [shrunk[n] for n in (*COUNTS, "hash")] == [0, 1, 0, 0, first["hash"]]

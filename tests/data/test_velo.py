@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from made_up_velo import NAMES, event, events, read, straight, write_archive
 
+from frz.data.build import build
 from frz.data.velo import Velo
 from frz.data.velo.archive import parse_event
 from frz.data.velo.wedges import PARAMETERS, Wedges
@@ -192,3 +193,25 @@ def test_unit_digest_follows_bytes_and_settings(archive):
     assert len({before, digest(wedges=8), digest(overlap=0.2), digest(min_hits=4), digest(max_events=1)}) == 5
     write_archive(archive, events(seed=1))
     assert digest() != before
+
+
+def test_a_replaced_archive_keeps_the_parts_of_collisions_that_are_as_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(Velo, "n_events", 72)  # parts of 16 wedges
+    made = events(5)
+    last = list(made)[-1]
+    path = tmp_path / "a.tar.gz"
+
+    def built(members, **settings):
+        write_archive(path, members)
+        result = build({"name": "v", "source": {"kind": "velo", "path": str(path), "wedges": 16, **settings}}, tmp_path)
+        return [result[n] for n in ("version", "units_read", "parts_written", "parts_found")]
+
+    assert built({n: made[n] for n in made if n != last}) == [1, 1, 4, 0]
+    assert built(made) == [2, 1, 1, 4]
+    assert built(made | {last: next(iter(events(1, seed=7).values()))}) == [3, 1, 1, 4]
+    assert built(dict(list(made.items())[1:])) == [4, 1, 1, 3]
+    assert built(made) == [5, 0, 0, 0]
+    assert built(made, min_hits=4) == [6, 1, 4, 1]  # one collision has the same tracks under this cut
+    path.rename(tmp_path / "b.tar.gz")
+    path = tmp_path / "b.tar.gz"
+    assert built(made) == [7, 0, 0, 0]

@@ -17,7 +17,7 @@ from frz.store import EventStore
 from frz.training.config import TrainerConfig
 from frz.training.loop import fit
 
-EXACT = Settings(embedding_dtype="float32")
+EXACT = Settings(dtype={"*": "float32"})
 
 
 @pytest.fixture(scope="module")

@@ -57,14 +57,20 @@ def entries(artifacts: Path, kind: Kind) -> list[Path]:
 
 
 def versions(store: Path) -> list[int]:
-    """Numbers of the snapshots of an event store, ascending."""
-    return sorted(int(file.stem) for file in (store / "snapshots").glob("*.json") if file.stem.isdigit())
+    """Numbers of the snapshots of an event store, ascending; one whose file was lost counts while its copy is there."""
+    files = [file for folder in ("snapshots", "copies") for file in (store / folder).glob("*.json")]
+    known = {int(file.stem) for file in files if file.stem.isdigit()}
+    return sorted(version for version in known if not (store / "snapshots" / f"{version}.dropped").exists())
 
 
 def latest_snapshot(store: Path) -> dict[str, Any]:
-    """JSON of the newest snapshot of an event store ({} if it has none)."""
-    numbers = versions(store)
-    return read_json(store / "snapshots" / f"{numbers[-1]}.json") if numbers else {}
+    """JSON of the newest snapshot of an event store ({} if it has none); of its second copy if it is damaged."""
+    if not (numbers := versions(store)):
+        return {}
+    try:
+        return read_json(store / "snapshots" / f"{numbers[-1]}.json")
+    except StoreError:
+        return read_json(store / "copies" / f"{numbers[-1]}.json")
 
 
 def card(run: Path) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """From a recipe to a version of a data set.
 
-Units that the journal knows are not read; parts that a broken build committed are kept; a version appears
-only when everything in it is on disk.
+Units that the journal knows are not read; parts that are there already, from a broken build or an earlier
+version, are kept; a version appears only when everything in it is on disk.
 """
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from frz.artifacts import store_path
 from frz.config import StrictModel, digest_of, import_class, parse
+from frz.data.add import carry_over
 from frz.data.source import SOURCES, Source, Unit
 from frz.errors import ConfigError, SourceError, StoreError
 from frz.progress import progress
@@ -19,13 +21,15 @@ from frz.store import snapshot
 from frz.store.catalogue import Catalogue, PartEntry, entry
 from frz.store.cut import PartLimits, cut
 from frz.store.journal import Journal, UnitRecord
-from frz.store.keys import KEY_BYTES, event_keys
-from frz.store.part import find_part, write_part
+from frz.store.keys import KEY_BYTES, content_digest, event_keys, keys_digest
+from frz.store.part import find_part, part_name, write_part
 from frz.store.reader import EventStore
 from frz.store.schema import ID, KEY, Array, EventArrays, Schema
 from frz.store.snapshot import Snapshot
 from frz.store.split import Split
 
+EVENTS = "events"
+"""The group of the arrays that a source fills."""
 KEY_ARRAY = Array(dtype="uint8", shape=(KEY_BYTES,), role="meta", description="hash of the id and the inputs")
 
 
@@ -53,7 +57,9 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
     Returns
     -------
     dict
-        Name, version, path, counts of events, parts, units read and skipped, and events per split.
+        Name, version, path, counts and events per split. A unit of the source is `units_read`, or `units_skipped`
+        where the journal has it whole; a part of a unit read is `parts_written`, or `parts_found` where a broken build
+        or an earlier version had committed it; `parts` is all parts of the version. `added`: see `carry_over`.
 
     Raises
     ------
@@ -75,18 +81,21 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
     snapshot.prepare_root(root)
     before = snapshot.read(root)
     journal = Journal(root / "journal")
-    limits = PartLimits.for_source(source.n_events)
+    limits = PartLimits.for_source(source.n_events, _limits(before))
+    there = _There(root, schema, before)
     entries: list[PartEntry] = []
     places: list[tuple[str, int]] = []  # unit and number of events of each entry, for errors
-    n_read = 0
+    n_read = n_written = n_found = 0
     with progress(f"build {recipe.name}", total=source.n_events, unit="event") as bar:
         for unit in units:
             key = digest_of([kind, source.version, unit.digest, limits.model_dump(), schema.digest()])
             record = journal.find(key)
-            if record is None or not _present(root, record):
-                record = _read_unit(source, unit, key, schema, limits, root, bar)
+            if record is None or not there.has(record.entries):
+                record, new = _read_unit(source, unit, key, schema, limits, root, there, bar)
                 journal.add(record)
                 n_read += 1
+                n_written += new
+                n_found += len(record.entries) - new
             else:
                 bar.advance(sum(part.n_events for part in record.entries))
             entries += record.entries
@@ -94,7 +103,12 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
     if not entries:
         raise SourceError("the source has no events", where=where, way_out="check its path and cuts")
     static = {name: snapshot.write_static(root, name, values) for name, values in source.static().items()}
-    about = {"source": {"kind": kind, "version": source.version, **settings}, "licence": source.licence}
+    assert static.keys() == schema.static.keys(), "static arrays differ from those that the source's schema lists"
+    about = {
+        "source": {"kind": kind, "version": source.version, **settings},
+        "licence": source.licence,
+        "limits": limits.model_dump(),
+    }
     made = Snapshot(
         name=recipe.name,
         event_schema=schema,
@@ -104,6 +118,7 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
         about=about,
     )
     _refuse_duplicates(root, made, places)
+    made, added = carry_over(root, made, before)
 
     def make(latest: Snapshot | None) -> Snapshot:
         if latest is not None and (before is None or latest.version != before.version) and latest.hash != content:
@@ -127,31 +142,67 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
         "parts": len(done.parts),
         "units_read": n_read,
         "units_skipped": len(units) - n_read,
+        "parts_written": n_written,
+        "parts_found": n_found,
+        "added": added,
         "counts": {axis: sum(done.parts.counts.get(axis, [])) for axis in schema.ordered_axes()},
         "largest": done.largest(),
         "splits": {name: len(store.split(name)) for name in recipe.split.fractions},
     }
 
 
-def _present(root: Path, record: UnitRecord) -> bool:
-    """Are all parts of a journalled unit still there?"""
-    groups = (group for part in record.entries for group in part.groups.items())
-    return all(find_part(root, group, piece.key) is not None for group, pieces in groups for piece in pieces)
+def _limits(before: Snapshot | None) -> PartLimits | None:
+    """How the version before was cut."""
+    return PartLimits.model_validate(before.about["limits"]) if before and "limits" in before.about else None
+
+
+class _There:
+    """What lies in the store already: committed parts, and which events the parts of the version before hold."""
+
+    def __init__(self, root: Path, schema: Schema, before: Snapshot | None) -> None:
+        self._before = before
+        # one listing instead of a look at each part; they appear by a rename, so what has its name is whole
+        self._names = set(os.listdir(root / "events.zarr"))
+        alike = before is not None and all(
+            before.event_schema.arrays.get(name) == spec for name, spec in schema.arrays.items()
+        )
+        self._by_events = {e: part for part, e in enumerate(before.parts.events)} if before and alike else {}
+
+    def has(self, entries: Iterable[PartEntry]) -> bool:
+        """Are all their parts in their places?"""
+        groups = (group for part in entries for group in part.groups.items())
+        return all(part_name(group, piece.key) in self._names for group, pieces in groups for piece in pieces)
+
+    def find(self, arrays: EventArrays) -> PartEntry | None:
+        """The part that holds exactly these events and no other values, whatever unit it came from."""
+        index = self._by_events.get(keys_digest(arrays[KEY]))
+        if index is None or self._before is None:
+            return None
+        part = self._before.parts[index]
+        part = part._replace(groups={EVENTS: part.groups[EVENTS]})
+        same = [piece.digest for piece in part.groups[EVENTS]] == [content_digest(arrays)]
+        return part if same and self.has([part]) else None
 
 
 def _read_unit(
-    source: Source, unit: Unit, key: str, schema: Schema, limits: PartLimits, root: Path, bar: Any
-) -> UnitRecord:
+    source: Source, unit: Unit, key: str, schema: Schema, limits: PartLimits, root: Path, there: _There, bar: Any
+) -> tuple[UnitRecord, int]:
+    """The unit as parts, and how many of them were not there yet."""
     entries = []
+    n_written = 0
     for number, arrays in enumerate(cut(_checked(source, unit), source.schema, limits)):
         part_key = digest_of([key, number])
-        record = find_part(root, "events", part_key)
+        record = find_part(root, EVENTS, part_key)
         if record is None:
             arrays[KEY] = event_keys(arrays, schema)
-            record = write_part(root, "events", part_key, schema, arrays)
-        entries.append(entry({"events": record}))
-        bar.advance(record.n_events)
-    return UnitRecord(key=key, name=unit.name, entries=tuple(entries))
+            found = there.find(arrays)
+            n_written += found is None
+            part = found or entry({EVENTS: write_part(root, EVENTS, part_key, schema, arrays)})
+        else:
+            part = entry({EVENTS: record})
+        entries.append(part)
+        bar.advance(part.n_events)
+    return UnitRecord(key=key, name=unit.name, entries=tuple(entries)), n_written
 
 
 def _checked(source: Source, unit: Unit) -> Iterator[EventArrays]:

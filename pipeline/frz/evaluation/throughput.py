@@ -20,6 +20,7 @@ from frz.heads.run import Features, find_features, load_head, prepare
 from frz.joint.on_the_fly import FrozenFeatures, OnTheFly
 from frz.loading.frozen import build
 from frz.loading.source import ReaderSource
+from frz.store.schema import Schema
 from frz.training.source import BatchSource, Trainable
 
 BATCH = 200
@@ -46,12 +47,12 @@ def throughput(backbone: str, head: str, artifacts: Path, n_batches: int = 6, re
     """
     frozen, source = open_both(names.weights(backbone, artifacts), artifacts)
     student, about = load_head(head, artifacts)
-    recipe = Settings.model_validate(about["features"]["recipe"])
+    settings = Settings.of_store(about["features"]["recipe"], Schema.model_validate(about["event_schema"]))
     store = find_features(Features(backbone=backbone, data=source.snapshot.name), artifacts)
     table = prepare(student, store)
     positions = store.split("train")
     cached = ReaderSource(table, student.prepared.arrays, BATCH, positions=positions, window=1)
-    on_the_fly = OnTheFly(FrozenFeatures(frozen, source, recipe, batching="read"), student, cached)
+    on_the_fly = OnTheFly(FrozenFeatures(frozen, source, settings, batching="read"), student, cached)
     teacher = build(frozen.card, source.schema)
     teacher.load_state_dict(frozen.module.state_dict())
     stage1 = ReaderSource(source, [*teacher.inputs, *teacher.targets], BATCH, positions=positions, window=1)

@@ -55,10 +55,11 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
     out.parent.mkdir(parents=True, exist_ok=True)
     _, about = load_head(head, artifacts)
     frozen, source = open_both(_checkpoint(about["features"], artifacts), artifacts, data)
-    recipe = about["features"]["recipe"]
-    features = FrozenFeatures(frozen, source, Settings.model_validate(recipe), batching="run")
+    settings = Settings.of_store(about["features"]["recipe"], Schema.model_validate(about["event_schema"]))
+    features = FrozenFeatures(frozen, source, settings, batching="run")
     trained, _ = load_head(head, artifacts, features.schema)
 
+    atomic.sweep(artifacts / "tmp")
     scratch = atomic.scratch(artifacts / "tmp")
     writer: Any = None
     n_rows = 0

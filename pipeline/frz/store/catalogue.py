@@ -96,6 +96,16 @@ class Pieces:
         piece = np.searchsorted(self.bounds, positions, side="right") - 1
         return stored[piece], positions - self.bounds[piece] + first[piece]
 
+    def events_of(self, stored: int) -> list[tuple[int, int]]:
+        """Ranges [first, last) of events of the snapshot that lie in a committed part."""
+        found: list[tuple[int, int]] = []
+        for piece in np.flatnonzero(self._begin[0] == stored).tolist():
+            first, last = int(self.bounds[piece]), int(self.bounds[piece + 1])
+            if found and found[-1][1] == first:
+                first = found.pop()[0]
+            found.append((first, last))
+        return found
+
     def piece(self, index: int) -> Piece:
         """One piece."""
         return Piece(*self.part(self.stored[index]), self.first[index], self.last[index])

@@ -19,14 +19,17 @@ class PartLimits(StrictModel):
     bytes: int = 64 << 20
 
     @classmethod
-    def for_source(cls, n_events: int | None) -> "PartLimits":
+    def for_source(cls, n_events: int | None, before: "PartLimits | None" = None) -> "PartLimits":
         """Limits for a source of known size: at least 64 parts, but at least 16 events in each.
 
-        A power of two, so that a source that grows a little is cut where it was cut before.
+        A power of two, and that of the version `before` while that is at most a factor of two off, so that a source
+        that grows or shrinks a little is cut where it was cut before.
         """
         if n_events is None:
             return cls()
-        return cls(events=min(2048, max(16, 1 << max(0, (n_events // 64).bit_length() - 1))))
+        fresh = cls(events=min(2048, max(16, 1 << max(0, (n_events // 64).bit_length() - 1))))
+        near = before is not None and before.events in (fresh.events // 2, fresh.events * 2)
+        return before if before is not None and near else fresh
 
 
 def cut(stream: Iterable[EventArrays], schema: Schema, limits: PartLimits) -> Iterator[EventArrays]:

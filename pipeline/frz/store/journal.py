@@ -40,4 +40,4 @@ class Journal:
         """Record a finished unit durably."""
         self.folder.mkdir(exist_ok=True)
         text = canonical_json(seal(unit.model_dump(mode="json")))
-        atomic.write_file(self.folder / f"{unit.key[:32]}.json", text.encode())
+        atomic.write_file(self.folder / f"{unit.key[:32]}.json", text.encode(), self.folder.parent / "tmp")

@@ -1,9 +1,10 @@
-"""Cutting, joining and picking events of flat ragged arrays.
+"""Cutting, joining, picking and comparing events of flat ragged arrays.
 
-Everything is index arithmetic on offsets; values are copied once and never looked at.
+Everything is index arithmetic on offsets; values are copied once, and looked at only to be compared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,14 @@ def axes_in(arrays: Mapping[str, Any], schema: Schema) -> list[str]:
 
 def rows(offsets: Index, parents: Index) -> tuple[Index, Index]:
     """Rows of the members of the given parents, in that order, and the new offsets."""
-    starts = offsets[parents]
-    new = offsets_of(offsets[parents + 1] - starts)
+    return spread(offsets[parents], offsets[parents + 1])
+
+
+def spread(begins: Index, ends: Index) -> tuple[Index, Index]:
+    """Rows of the runs [begin, end), one after the other, and the offsets of the runs in them."""
+    new = offsets_of(ends - begins)
     picked = np.arange(new[-1], dtype=np.int64)
-    picked += np.repeat(starts - new[:-1], np.diff(new))
+    picked += np.repeat(begins - new[:-1], np.diff(new))
     return picked, new
 
 
@@ -105,6 +110,49 @@ def concat(pieces: Sequence[Mapping[str, NDArray[Any]]]) -> EventArrays:
     return result
 
 
+def gather(parts: Sequence[Mapping[str, Any]], schema: Schema, which: Index, first: Index, last: Index) -> EventArrays:
+    """Runs of events from several parts, one after the other; values are copied once.
+
+    Parameters
+    ----------
+    parts : sequence of mappings
+        Of each part the same names: offsets as arrays, values as buffers (`buffers`).
+    schema : Schema
+        Tells the parent and length of each axis.
+    which, first, last : int arrays (n,)
+        Run i holds events [first, last) of parts[which].
+    """
+    part_of = which.tolist()
+    spans = {EVENT: (first.tolist(), last.tolist())}
+    result: EventArrays = {}
+    for axis in axes_in(parts[0], schema):
+        begins, ends = spans[schema.axes[axis].parent]
+        length = schema.axes[axis].length
+        if length is None:
+            name = f"{axis}/offsets"
+            offsets = [arrays[name] for arrays in parts]
+            runs = [offsets[part][b : e + 1] for part, b, e in zip(part_of, begins, ends, strict=True)]
+            # The step from the last edge of a run to the first of the next is no number of members.
+            seams = np.cumsum(np.subtract(ends, begins) + 1)[:-1] - 1
+            result[name] = offsets_of(np.delete(np.diff(np.concatenate(runs)), seams))
+            spans[axis] = [run.item(0) for run in runs], [run.item(-1) for run in runs]
+        else:
+            spans[axis] = [b * length for b in begins], [e * length for e in ends]
+    for name, buffer in parts[0].items():
+        if name not in result:
+            begins, ends = spans[axis_of(name)]
+            values, like = [arrays[name] for arrays in parts], np.asarray(buffer)
+            # Joining slices of buffers takes half the time of np.concatenate on slices of arrays.
+            joined = bytearray().join([values[part][b:e] for part, b, e in zip(part_of, begins, ends, strict=True)])
+            result[name] = np.ndarray((sum(ends) - sum(begins), *like.shape[1:]), like.dtype, joined)
+    return result
+
+
+def buffers(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Arrays as `gather` takes them: values as buffers, whose slices are cheaper than those of arrays."""
+    return {name: values if name.endswith("/offsets") else values.data for name, values in arrays.items()}
+
+
 def edges(arrays: Mapping[str, NDArray[Any]], schema: Schema, axis: str) -> Index:
     """Where the members of `axis` of each event begin and end, (n_event + 1,), whatever axes stand between."""
     found = np.arange(count_events(arrays, schema) + 1, dtype=np.int64)
@@ -117,6 +165,53 @@ def edges(arrays: Mapping[str, NDArray[Any]], schema: Schema, axis: str) -> Inde
 def lengths(arrays: Mapping[str, NDArray[Any]], schema: Schema, axis: str) -> Index:
     """Members of `axis` in each event (n_event,), summed over the axes between."""
     return np.diff(edges(arrays, schema, axis))
+
+
+def equal_events(
+    a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]], schema: Schema, names: Iterable[str]
+) -> NDArray[np.bool_]:
+    """Which events of `a` and `b` agree, one with the other, in the named arrays.
+
+    Parameters
+    ----------
+    a, b : mapping
+        The named arrays of equally many events, with the offsets of every ragged axis they touch.
+    schema : Schema
+        Of the named arrays in both.
+    names : iterable of str
+        Arrays to compare.
+
+    Returns
+    -------
+    bool array (n_event,)
+        True where all numbers of members agree and all values bit by bit: NaN equals the same NaN, -0 is not 0.
+    """
+    names = list(names)
+    compared = [  # numbers of members, parents first, are values on the parent's axis
+        (schema.axes[axis].parent, np.diff(a[f"{axis}/offsets"]), np.diff(b[f"{axis}/offsets"]))
+        for axis in schema.ordered_axes(names)
+        if schema.axes[axis].length is None
+    ]
+    compared += [(axis_of(name), a[name], b[name]) for name in names]
+    same = np.ones(count_events(a, schema), np.bool_)
+    assert count_events(b, schema) == len(same), "different numbers of events"
+    for axis, x, y in compared:
+        edges_x, edges_y = edges(a, schema, axis), edges(b, schema, axis)
+        events = np.arange(len(same))
+        if not np.array_equal(edges_x, edges_y):
+            # events that agree so far have equally many members; the others need no further look
+            events = np.flatnonzero(same)
+            (rows_x, edges_x), (rows_y, _) = rows(edges_x, events), rows(edges_y, events)
+            x, y = x[rows_x], y[rows_y]
+        differ = np.flatnonzero((_bits(x) != _bits(y)).any(axis=1))
+        same[events[np.searchsorted(edges_x, differ, side="right") - 1]] = False
+    return same
+
+
+def _bits(values: NDArray[Any]) -> NDArray[Any]:
+    """The values (n, ...) as unsigned integers (n, m)."""
+    flat = np.ascontiguousarray(values).view(f"u{min(values.dtype.itemsize, 8)}")
+    return flat.reshape(len(values), prod(flat.shape[1:]))
 
 
 def event_bytes(arrays: Mapping[str, NDArray[Any]], schema: Schema) -> Index:
@@ -149,5 +244,5 @@ def check(arrays: Mapping[str, NDArray[Any]], schema: Schema) -> None:
     for name, spec in schema.arrays.items():
         shape = (count[axis_of(name)], *spec.shape)
         found = arrays[name]
-        assert found.dtype == np.dtype(spec.dtype), f"{name}: dtype {found.dtype}, schema says {spec.dtype}"
+        assert found.dtype == spec.in_memory, f"{name}: dtype {found.dtype}, schema says {spec.dtype}"
         assert found.shape == shape, f"{name}: shape {found.shape}, schema says {shape}"

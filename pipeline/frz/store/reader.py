@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from frz.errors import ConfigError, StoreError, nearest
+from frz.errors import ConfigError, DamageError, StoreError, nearest
 from frz.store import ragged, snapshot
 from frz.store.part import Part, open_part
 from frz.store.schema import EVENT, GROUP, EventArrays, Schema, axis_of
@@ -29,6 +29,8 @@ class EventStore:
         Folder of the store.
     version : int, optional
         Default the newest.
+    verify : bool
+        Read each array of a part once on first use and compare its checksum, not its size alone.
 
     Raises
     ------
@@ -36,11 +38,12 @@ class EventStore:
         If there is no store, no such version, or a file is damaged or missing.
     """
 
-    def __init__(self, root: str | Path, version: int | None = None) -> None:
+    def __init__(self, root: str | Path, version: int | None = None, verify: bool = False) -> None:
         found = snapshot.read(Path(root), version)
         if found is None:
             raise StoreError("no event store here", where=str(root), way_out="build or extract it first")
         self._set(Path(root), found)
+        self.verify = verify
 
     @classmethod
     def of(cls, root: Path, found: Snapshot) -> "EventStore":
@@ -51,10 +54,13 @@ class EventStore:
 
     def _set(self, root: Path, found: Snapshot) -> None:
         self.root = root
+        self.verify = False
+        self._verified: set[tuple[str, int, str]] = set()
         self.snapshot: Snapshot = found
         self.schema: Schema = found.event_schema
         self.part_bounds = ragged.offsets_of(np.array(found.parts.n_events, np.int64))
         self._stored = lru_cache(OPEN_PARTS)(self._open_stored)
+        self._mapped = lru_cache(OPEN_PARTS)(self._map)
 
     def __len__(self) -> int:
         return self.n_events
@@ -102,7 +108,7 @@ class EventStore:
         if axis not in axes:
             raise ConfigError(f"no axis {axis!r}", where=str(self.root), way_out=nearest(axis, axes))
 
-    def _by_group(self, names: Iterable[str]) -> dict[str, list[str]]:
+    def _by_group(self, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """The arrays asked for, with the offsets they need, by the group that holds them."""
         wanted: dict[str, list[str]] = {}
         for name in names:
@@ -110,17 +116,36 @@ class EventStore:
             group = self._group_with(axis) if rest == "offsets" else self.schema.arrays[name].group
             steps = [f"{step}/offsets" for step in self.schema.lineage(axis) if self.schema.axes[step].length is None]
             wanted.setdefault(group, []).extend(steps if rest == "offsets" else [*steps, name])
-        return {group: list(dict.fromkeys(found)) for group, found in wanted.items()}
+        return {group: tuple(dict.fromkeys(found)) for group, found in wanted.items()}
 
     def _group_with(self, axis: str) -> str:
         """A group that holds the offsets of an axis."""
         holds = (spec.group for name, spec in self.schema.arrays.items() if axis in self.schema.lineage(axis_of(name)))
         return next(holds)
 
-    def _mapped(self, group: str, stored: int, names: list[str]) -> EventArrays:
-        """Arrays of a committed part as they lie on disk."""
-        part = self._stored(group, stored)
-        return {name: part[name] for name in names}
+    def _map(self, group: str, stored: int, names: tuple[str, ...]) -> tuple[EventArrays, dict[str, Any] | None]:
+        """Arrays of a committed part as they lie on disk, and as buffers unless some are packed.
+
+        Raises
+        ------
+        DamageError
+            If a file is missing or damaged, naming the events that lie in it.
+        """
+        try:
+            part = self._stored(group, stored)
+            if self.verify:
+                for name in names:
+                    if (group, stored, name) not in self._verified:
+                        part.check(name)
+                        self._verified.add((group, stored, name))
+            arrays = {name: part[name] for name in names}
+            plain = all(isinstance(values, np.ndarray) for values in arrays.values())
+            return arrays, ragged.buffers(arrays) if plain else None
+        except DamageError as error:
+            ranges = self.snapshot.parts.groups[group].events_of(stored)
+            events = ", ".join(f"{first} to {last - 1}" for first, last in ranges)
+            what = f"{error.what} (events {events} of version {self.snapshot.version})"
+            raise DamageError(what, where=error.where, way_out=error.way_out) from None
 
     def part(self, index: int, names: Iterable[str] | None = None) -> EventArrays:
         """The events of one part; where they lie in one piece, values are mapped, not copied."""
@@ -150,18 +175,18 @@ class EventStore:
             result |= self._slice(group, wanted, first, last)
         return result
 
-    def _slice(self, group: str, names: list[str], first: int, last: int) -> EventArrays:
+    def _slice(self, group: str, names: tuple[str, ...], first: int, last: int) -> EventArrays:
         """Events [first, last) of one group: views where they lie in one piece."""
         pieces = self.snapshot.parts.groups[group]
         begin = int(np.searchsorted(pieces.bounds, first, side="right")) - 1
         end = int(np.searchsorted(pieces.bounds, last, side="left"))
-        found = []
-        for index in range(begin, end):
-            shift = pieces.first[index] - int(pieces.bounds[index])
-            low, high = max(first + shift, pieces.first[index]), min(last + shift, pieces.last[index])
-            mapped = self._mapped(group, pieces.stored[index], names)
-            found.append(ragged.slice_events(mapped, self.schema, low, high))
-        return ragged.concat(found)
+        edges = np.clip(pieces.bounds[begin : end + 1], first, last)
+        stored, low = pieces.locate(edges[:-1])
+        high = low + edges[1:] - edges[:-1]
+        if len(low) == 1:
+            arrays, _ = self._mapped(group, int(stored[0]), names)
+            return ragged.slice_events(arrays, self.schema, int(low[0]), int(high[0]))
+        return self._gather(group, names, stored, low, high)
 
     def events(self, positions: ArrayLike, names: Iterable[str] | None = None) -> EventArrays:
         """The events at `positions` (n,) or at one position, in that order; repeats are allowed.
@@ -177,23 +202,31 @@ class EventStore:
             return self._none(names)
         result: EventArrays = {}
         for group, wanted in self._by_group(names).items():
-            result |= self._take(group, wanted, positions)
+            stored, rows = self.snapshot.parts.groups[group].locate(positions)
+            result |= self._gather(group, wanted, stored, rows, rows + 1)
         return result
 
-    def _take(self, group: str, names: list[str], positions: NDArray[np.int64]) -> EventArrays:
-        """The events at `positions` of one group, each committed part read once."""
-        stored, rows = self.snapshot.parts.groups[group].locate(positions)
-        order = np.argsort(stored, kind="stable")
-        used, begins = np.unique(stored[order], return_index=True)
-        found = []
-        for part, chosen in zip(used.tolist(), np.split(order, begins[1:]), strict=True):
-            found.append(ragged.take(self._mapped(group, part, names), self.schema, rows[chosen]))
-        joined = ragged.concat(found)
-        if (order[1:] > order[:-1]).all():
-            return joined
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        return ragged.take(joined, self.schema, back)
+    def _gather(
+        self,
+        group: str,
+        names: tuple[str, ...],
+        stored: NDArray[np.int64],
+        first: NDArray[np.int64],
+        last: NDArray[np.int64],
+    ) -> EventArrays:
+        """Runs of events [first, last) of committed parts, one after the other."""
+        used, which = np.unique(stored, return_inverse=True)
+        parts = []
+        for index, part in enumerate(used.tolist()):
+            arrays, found = self._mapped(group, part, names)
+            if found is None:
+                # What the runs of this part share is decoded once, not once for each.
+                chosen = np.flatnonzero(which == index)
+                events, edges = ragged.spread(first[chosen], last[chosen])
+                found = ragged.buffers(ragged.take(arrays, self.schema, events))
+                first[chosen], last[chosen] = edges[:-1], edges[1:]
+            parts.append(found)
+        return ragged.gather(parts, self.schema, which, first, last)
 
     def _positions(self, positions: NDArray[Any]) -> NDArray[np.int64]:
         """Positions as int64, each within the store."""
@@ -218,7 +251,7 @@ class EventStore:
                     arrays[f"{step}/offsets"] = np.zeros(1, np.int64)
             if rest != "offsets":
                 spec = self.schema.arrays[name]
-                arrays[name] = np.empty((0, *spec.shape), spec.dtype)
+                arrays[name] = np.empty((0, *spec.shape), spec.in_memory)
         return arrays
 
     def array(self, name: str) -> NDArray[Any]:
@@ -252,7 +285,7 @@ class EventStore:
         return snapshot.read_static(self.root, name, self.snapshot.static[name])
 
     def nbytes(self, name: str) -> int:
-        """Bytes of the values of an array."""
-        spec, axis = self.schema.arrays[name], axis_of(name)
+        """Bytes of the values of an array as stored, before any codec."""
+        axis = axis_of(name)
         n = self.n_events if axis == EVENT else sum(self.snapshot.parts.counts[axis])
-        return int(n * np.dtype(spec.dtype).itemsize * np.prod(spec.shape, dtype=np.int64))
+        return n * self.schema.arrays[name].row_bytes

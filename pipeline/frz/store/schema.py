@@ -11,6 +11,7 @@ and joined without touching values.
 """
 
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from frz.config import StrictModel, digest_of
+from frz.store import bfloat16
+from frz.store.codecs import FAST, Codec
 
 EventArrays: TypeAlias = dict[str, NDArray[Any]]
 """Flat arrays by `axis/name`, with `axis/offsets` (int64, starting at 0) for every ragged axis present."""
@@ -38,6 +41,7 @@ class Array(StrictModel):
     """An array on an axis: everything but its values."""
 
     dtype: str
+    """A numpy dtype, or `bfloat16`: float32 in memory, stored in two bytes."""
     shape: tuple[int, ...] = ()
     """Trailing shape: what one member holds."""
     role: Literal["input", "target", "meta", "feature"] = "input"
@@ -52,13 +56,25 @@ class Array(StrictModel):
     """Members whose value is below it are not stored (`pair/logit` of a sparse assignment); None = all are."""
     group: str = "events"
     """Arrays of one group are written and committed together (see the format README)."""
+    codec: Codec = FAST
+    """How parts written from now on pack the values. It changes nothing that the array holds: no digest covers it."""
 
     @model_validator(mode="after")
     def _check(self) -> "Array":
-        np.dtype(self.dtype)
+        bfloat16.on_disk(self.dtype)
         if self.columns and (not self.shape or self.shape[-1] != len(self.columns)):
             raise ValueError(f"{len(self.columns)} columns do not fit the trailing shape {self.shape}")
         return self
+
+    @property
+    def in_memory(self) -> np.dtype[Any]:
+        """dtype of the values in memory."""
+        return bfloat16.in_memory(self.dtype)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one member as stored, before any codec."""
+        return bfloat16.on_disk(self.dtype).itemsize * prod(self.shape)
 
 
 class Schema(StrictModel):
@@ -119,8 +135,13 @@ class Schema(StrictModel):
         return Schema(axes=axes, arrays={name: self.arrays[name] for name in names})
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the schema."""
-        return digest_of(self)
+        """SHA-256 (hex) of what the schema says of the values, whatever packs them."""
+        return digest_of(self.content())
+
+    def content(self) -> dict[str, Any]:
+        """All that the schema says of the values, as JSON."""
+        packing = {"__all__": {"codec"}}
+        return self.model_dump(mode="json", exclude={"arrays": packing, "static": packing})
 
 
 def axis_of(name: str) -> str:

@@ -1,7 +1,8 @@
 """A snapshot: one version of a store, an ordered list of parts with schema and split.
 
 `snapshots/<n>.json` is created exclusively by a hard link, so of two writers exactly one makes version n
-and the other sees what it made before trying n + 1.
+and the other sees what it made before trying n + 1. A second copy, `copies/<n>.json`, follows: a snapshot is
+the one thing of a store that nothing else could restore.
 """
 
 import json
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frz.config import StrictModel, canonical_json, digest_of
-from frz.errors import StoreError
+from frz.errors import DamageError, StoreError
 from frz.store import atomic, shard
 from frz.store.catalogue import Catalogue
 from frz.store.keys import content_digest
@@ -52,7 +53,7 @@ class Snapshot(StrictModel):
 
     def content_hash(self) -> str:
         """SHA-256 (hex) of what the snapshot holds."""
-        schema, split = self.event_schema.model_dump(mode="json"), self.split.model_dump(mode="json")
+        schema, split = self.event_schema.content(), self.split.model_dump(mode="json")
         return digest_of([schema, split, self.static, self.parts.content()])
 
 
@@ -72,9 +73,32 @@ def prepare_root(root: Path) -> None:
     atomic.sweep(root / "tmp")
 
 
+def snapshot_path(root: Path, version: int) -> Path:
+    """File of a snapshot."""
+    return root / "snapshots" / f"{version}.json"
+
+
+def copy_path(root: Path, version: int) -> Path:
+    """Second copy of a snapshot, for repair."""
+    return root / "copies" / f"{version}.json"
+
+
+def dropped_path(root: Path, version: int) -> Path:
+    """File that says that a version was dropped on purpose; its number is not used again."""
+    return root / "snapshots" / f"{version}.dropped"
+
+
 def versions(root: Path) -> list[int]:
-    """Versions of a store, oldest first."""
-    return sorted(int(path.stem) for path in (root / "snapshots").glob("*.json") if path.stem.isdigit())
+    """Versions of a store, oldest first; one whose file was lost counts while its copy is there."""
+    files = [path for folder in ("snapshots", "copies") for path in (root / folder).glob("*.json")]
+    known = {int(path.stem) for path in files if path.stem.isdigit()}
+    return sorted(version for version in known if not dropped_path(root, version).exists())
+
+
+def expected_versions(root: Path) -> list[int]:
+    """Versions that a whole store has: all up to the newest, but those that were dropped."""
+    newest = max(versions(root), default=0)
+    return [version for version in range(1, newest + 1) if not dropped_path(root, version).exists()]
 
 
 def read(root: Path, version: int | None = None) -> Snapshot | None:
@@ -90,13 +114,32 @@ def read(root: Path, version: int | None = None) -> Snapshot | None:
         if not known:
             return None
         version = known[-1]
-    path = root / "snapshots" / f"{version}.json"
+    if version not in known:
+        raise StoreError(f"no version {version}", where=str(root), way_out=f"versions: {known}")
+    return load(root, snapshot_path(root, version))
+
+
+def load(root: Path, path: Path) -> Snapshot:
+    """The snapshot in a file, which is called after its version.
+
+    Raises
+    ------
+    DamageError
+        If the file is missing or damaged.
+    StoreError
+        If it is of another format.
+    """
     try:
         values = unseal(json.loads(path.read_bytes()))
+        if values["version"] != int(path.stem):
+            raise ValueError("another version's")
     except FileNotFoundError:
-        raise StoreError(f"no version {version}", where=str(root), way_out=f"versions: {known}") from None
-    except ValueError:
-        raise StoreError("the snapshot is damaged", where=str(path), way_out="run 'frz repair' on the store") from None
+        raise DamageError("the snapshot is missing", where=str(path), way_out=f"run 'frz repair {root}'") from None
+    except OSError as error:
+        what = f"the snapshot cannot be read: {error.strerror}"
+        raise DamageError(what, where=str(path), way_out=f"run 'frz repair {root}'") from None
+    except (ValueError, KeyError):
+        raise DamageError("the snapshot is damaged", where=str(path), way_out=f"run 'frz repair {root}'") from None
     if values["format"] != FORMAT:
         raise StoreError(f"format {values['format']}, this frz reads {FORMAT}", where=str(path))
     return Snapshot.model_validate(values)
@@ -127,26 +170,43 @@ def commit(root: Path, make: Callable[[Snapshot | None], Snapshot]) -> Snapshot:
         version = (latest.version if latest else 0) + 1
         now = datetime.now(UTC).isoformat(timespec="seconds")
         made = made.model_copy(update={"version": version, "hash": content, "created": now})
-        text = canonical_json(seal(made.model_dump(mode="json")))
-        if atomic.create(root / "snapshots" / f"{version}.json", text.encode(), root / "tmp"):
+        text = canonical_json(seal(made.model_dump(mode="json"))).encode()
+        if atomic.create(snapshot_path(root, version), text, root / "tmp"):
+            copy = copy_path(root, version)
+            copy.parent.mkdir(exist_ok=True)
+            atomic.create(copy, text, root / "tmp")
             return made
+
+
+def static_path(root: Path, name: str, digest: str) -> Path:
+    """Folder of a static array."""
+    return root / "static.zarr" / f"{name}-{digest[:32]}"
 
 
 def write_static(root: Path, name: str, values: NDArray[Any]) -> str:
     """Keep a static array under its digest, which is returned; one that is there already is left alone."""
     digest = content_digest({name: values})
-    place = root / "static.zarr" / f"{name}-{digest[:32]}"
+    place = static_path(root, name, digest)
     if place.exists():
         return digest
     with atomic.full_disk(root):
         place.parent.mkdir(exist_ok=True)
         folder = atomic.scratch(root / "tmp")
         try:
-            shard.write(folder, values, [f"{name}_{i}" for i in range(values.ndim)], {})
+            shard.write(folder, values, _static_dimensions(name, values), {})
             atomic.move_folder(folder, place)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     return digest
+
+
+def _static_dimensions(name: str, values: NDArray[Any]) -> list[str]:
+    return [f"{name}_{i}" for i in range(values.ndim)]
+
+
+def static_metadata(name: str, values: NDArray[Any]) -> bytes:
+    """The `zarr.json` of a static array."""
+    return shard.metadata_bytes(values, _static_dimensions(name, values), {})
 
 
 def read_static(root: Path, name: str, digest: str) -> NDArray[Any]:
@@ -154,15 +214,18 @@ def read_static(root: Path, name: str, digest: str) -> NDArray[Any]:
 
     Raises
     ------
-    StoreError
+    DamageError
         If it is missing or damaged.
     """
     import zarr  # slow to import, and few stores have static arrays
 
-    place = root / "static.zarr" / f"{name}-{digest[:32]}"
+    place, way_out = static_path(root, name, digest), f"run 'frz repair {root}'"
     if not place.exists():
-        raise StoreError(f"static array {name!r} is missing", where=str(place))
-    values = np.asarray(zarr.open_array(place, mode="r")[...])
+        raise DamageError(f"static array {name!r} is missing", where=str(place), way_out=way_out)
+    try:
+        values = np.asarray(zarr.open_array(place, mode="r")[...])
+    except Exception:  # damaged metadata can bring zarr to raise anything
+        values = np.empty(0)
     if content_digest({name: values}) != digest:
-        raise StoreError(f"static array {name!r} is damaged", where=str(place))
+        raise DamageError(f"static array {name!r} is damaged", where=str(place), way_out=way_out)
     return values

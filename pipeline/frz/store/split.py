@@ -41,11 +41,18 @@ class Split(StrictModel):
         """
         if name not in self.fractions:
             raise ConfigError(f"no split {name!r}", way_out=f"splits: {', '.join(self.fractions)}")
-        names = sorted(self.fractions)  # sorted: the order of keys in a file must not matter
-        edges = np.cumsum([self.fractions[n] for n in names])
+        return np.flatnonzero(self.which(groups) == self.names.index(name))
+
+    @property
+    def names(self) -> list[str]:
+        """The splits, sorted: the order of keys in a file must not matter."""
+        return sorted(self.fractions)
+
+    def which(self, groups: NDArray[Any]) -> NDArray[np.int64]:
+        """Position in `names` of the split of each event (n_event,), from `event/group`."""
+        edges = np.cumsum([self.fractions[name] for name in self.names])
         edges[-1] = 1.0
-        which = np.searchsorted(edges, uniform(groups, self.seed), side="right")
-        return np.flatnonzero(which == names.index(name))
+        return np.searchsorted(edges, uniform(groups, self.seed), side="right")
 
 
 def uniform(values: NDArray[Any], seed: int) -> NDArray[np.float64]:

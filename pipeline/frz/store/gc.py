@@ -1,0 +1,190 @@
+"""What a store holds that nothing needs any more, and its removal.
+
+Particular: nothing that is committed goes while anyone works on the store, for a part that no snapshot names
+may be one that a worker is about to name. What goes is first moved into `tmp/` and only then taken apart, so a
+half-removed part is never seen as a part; a version is dropped before what it names goes.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from frz.errors import StoreError
+from frz.store import atomic, snapshot
+from frz.store.lease import Leases, Survey
+from frz.store.part import part_name, seal
+from frz.store.snapshot import dropped_path, snapshot_path
+
+GRACE = 24 * 3600.0
+"""Seconds for which what nobody seems to need is kept."""
+
+What: TypeAlias = Literal["temporary", "lease", "snapshot", "part", "static", "damaged"]
+_DIGESTED = re.compile(r".+-[0-9a-f]{32}")
+
+
+class Garbage(NamedTuple):
+    """A file or folder that can go."""
+
+    what: What
+    path: Path
+    bytes: int
+    why: str
+
+
+class Report(NamedTuple):
+    """What can go, or has gone."""
+
+    garbage: list[Garbage]
+    live: list[str]
+    """Who works on the store; then only what is left of the dead can go."""
+
+
+def collect(
+    root: Path,
+    *,
+    grace: float = GRACE,
+    drop: Sequence[int] = (),
+    referred: Mapping[int, Sequence[str]] | None = None,
+    delete: bool = False,
+    now: float | None = None,
+    leases: Leases | None = None,
+) -> Report:
+    """Find what can go, and remove it if asked to.
+
+    These can go: temporaries and leases of processes that are gone; and, while nobody works on the store, versions that
+    are dropped, and parts, static arrays, damaged parts and temporaries of other machines which no version
+    names and which are older than `grace`.
+
+    Parameters
+    ----------
+    root : Path
+        The store.
+    grace : float
+        Seconds since the last change of a file after which it is old.
+    drop : sequence of int
+        Versions to drop. Their numbers are not used again.
+    referred : mapping, optional
+        By version, the names of what was made from it; such a version is not dropped.
+    delete : bool
+        Remove what can go; otherwise nothing is changed.
+    now : float, optional
+        Seconds since the epoch.
+    leases : Leases, optional
+        Of the store, if not with the usual times.
+
+    Raises
+    ------
+    StoreError
+        If a version cannot be dropped, or a snapshot is damaged; nothing is removed then.
+    """
+    leases = leases or Leases(root)
+    before = (time.time() if now is None else now) - grace
+    _refuse(root, drop, referred or {})
+    if not delete:
+        survey = leases.survey()
+        return Report(_find(root, survey, drop, before), survey.live)
+    with leases.alone() as survey:
+        garbage = _find(root, survey, drop, before)
+        _remove(root, garbage, drop, leases)
+    return Report(garbage, survey.live)
+
+
+def _refuse(root: Path, drop: Sequence[int], referred: Mapping[int, Sequence[str]]) -> None:
+    known = snapshot.expected_versions(root)
+    for version in drop:
+        where = f"{root}@{version}"
+        if version not in known:
+            raise StoreError("no such version", where=where, way_out=f"versions: {known}")
+        if version == known[-1]:
+            raise StoreError("the newest version is not dropped", where=where, way_out="remove the whole folder")
+        if names := referred.get(version):
+            raise StoreError(f"{', '.join(names)} refer to it", where=where, way_out="remove these first")
+
+
+def _find(root: Path, survey: Survey, drop: Sequence[int], before: float) -> list[Garbage]:
+    tmp = list((root / "tmp").glob("*"))
+    dead = [path for path in tmp if (owner := atomic.writer(path)) and owner.runs() is False]
+    garbage = [_garbage("temporary", path, "its process is gone") for path in dead]
+    stale = [root / "leases" / f"{name}.json" for name in survey.stale]
+    garbage += [_garbage("lease", path, "its process is gone") for path in stale]
+    if survey.live:
+        if drop:
+            way_out = "run the same command when that has ended"
+            raise StoreError(f"{survey.live[0]} works on the store", where=str(root), way_out=way_out)
+        return garbage
+    files = [path for folder in ("snapshots", "copies") for path in sorted((root / folder).glob("*.json"))]
+    numbered = [(path, int(path.stem)) for path in files if path.stem.isdigit()]
+    gone = [path for path, version in numbered if version in drop or dropped_path(root, version).exists()]
+    garbage += [_garbage("snapshot", path, "the version is dropped") for path in gone]
+    others = [path for path in tmp if (owner := atomic.writer(path)) is None or owner.runs() is None]
+    garbage += _old("temporary", others, before, "nothing is known of its process")
+
+    kept = [version for version in snapshot.expected_versions(root) if version not in drop]
+    snapshots = [snapshot.load(root, snapshot_path(root, version)) for version in kept]
+    parts = {
+        part_name(group, part.key)
+        for found in snapshots
+        for group, pieces in found.parts.groups.items()
+        for part in pieces.parts()
+    }
+    static = {snapshot.static_path(root, *item).name for found in snapshots for item in found.static.items()}
+    garbage += _old("part", _unnamed(root / "events.zarr", parts), before, "no version names it")
+    garbage += _old("static", _unnamed(root / "static.zarr", static), before, "no version names it")
+    garbage += _old("damaged", (root / "damaged").glob("*"), before, "set aside as damaged")
+    return garbage
+
+
+def _unnamed(folder: Path, named: set[str]) -> Iterator[Path]:
+    return (path for path in folder.glob("*") if path.name not in named and _DIGESTED.fullmatch(path.name))
+
+
+def _old(what: What, paths: Iterable[Path], before: float, why: str) -> list[Garbage]:
+    """Those of the paths in which nothing has changed since `before`."""
+    measured = [(path, *_measure(path)) for path in paths]
+    return [Garbage(what, path, n_bytes, why) for path, n_bytes, changed in measured if changed <= before]
+
+
+def _garbage(what: What, path: Path, why: str) -> Garbage:
+    return Garbage(what, path, _measure(path)[0], why)
+
+
+def _measure(path: Path) -> tuple[int, float]:
+    """Bytes of a file or of all files in a folder, and when any of it was last written, renamed or copied here."""
+    n_bytes, changed = 0, 0.0
+    below = [Path(base, name) for base, folders, files in os.walk(path) for name in (*folders, *files)]
+    for place in (path, *below):
+        with suppress(FileNotFoundError):
+            found = place.lstat()
+            changed = max(changed, found.st_ctime)
+            n_bytes += 0 if place.is_dir() else found.st_size
+    return n_bytes, changed
+
+
+def _remove(root: Path, garbage: Sequence[Garbage], drop: Sequence[int], leases: Leases) -> None:
+    def paths(*what: What) -> list[Path]:
+        return [item.path for item in garbage if item.what in what]
+
+    for path in paths("lease"):
+        leases.vacant(path.stem)
+    for version in drop:
+        text = json.dumps(seal({"version": version, "dropped": datetime.now(UTC).isoformat(timespec="seconds")}))
+        atomic.create(dropped_path(root, version), text.encode(), root / "tmp")
+    for path in (*paths("temporary"), *_set_aside(root, paths("snapshot", "part", "static", "damaged"))):
+        atomic.remove(path)
+
+
+def _set_aside(root: Path, paths: Sequence[Path]) -> list[Path]:
+    """Move files and folders into `tmp/`, for good, before anything in them is removed."""
+    moved = []
+    for path in paths:
+        moved.append(atomic.scratch(root / "tmp"))
+        os.rename(path, moved[-1])
+    for folder in {path.parent for path in paths}:
+        atomic.fsync(folder)
+    return moved
