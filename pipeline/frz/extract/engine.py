@@ -4,7 +4,7 @@ The batches are a pure function of the run's lengths and the settings, never of 
 machine type the same run gives the same bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from frz.backbones.contract import Backbone, Batch
 from frz.errors import ConfigError
 from frz.extract.settings import ANNOTATION, FEATURES, Settings, group_of
-from frz.loading.batch import to_batch
-from frz.loading.execute import iterate
+from frz.loading.batch import to_batch, with_offsets
 from frz.loading.plan import plan_part
 from frz.store import ragged
-from frz.store.schema import EventArrays, Schema, axis_of, count_events
+from frz.store.ragged import Index
+from frz.store.schema import KEY, EventArrays, Schema, axis_of
 from frz.store.table import Reader
 
 
@@ -31,86 +31,74 @@ def members_axis(backbone: Backbone, schema: Schema) -> str | None:
     return None
 
 
-def plan_run(backbone: Backbone, reader: Reader, first: int, last: int, settings: Settings) -> list[NDArray[np.int64]]:
-    """Batches (positions in the reader) for events [first, last)."""
+def batches_of(backbone: Backbone, reader: Reader, positions: range | Index, settings: Settings) -> list[Index]:
+    """Batches of the events at `positions`, the longest first, as indices into `positions`."""
     axis = members_axis(backbone, reader.schema)
-    lengths = np.ones(last - first, np.int64)
-    if axis:  # of these events alone: the whole store's lengths for each run would cost its number of parts squared
-        lengths = ragged.lengths(reader.range(first, last, [f"{axis}/offsets"]), reader.schema, axis)
-    return [first + batch for batch in plan_part(lengths, settings.batch_size, settings.max_members)]
+    lengths = np.ones(len(positions), np.int64)
+    if axis:
+        lengths = ragged.lengths(read(reader, positions, [f"{axis}/offsets"]), reader.schema, axis)
+    return plan_part(lengths, settings.batch_size, settings.max_members)
+
+
+def read(reader: Reader, positions: range | Index, names: Iterable[str]) -> EventArrays:
+    """Arrays of events; those of a range are not copied where they lie together."""
+    if isinstance(positions, range):
+        return reader.range(positions.start, positions.stop, names)
+    return reader.events(positions, names)
 
 
 @torch.inference_mode()
-def run(
-    backbone: Backbone,
-    reader: Reader,
-    plan: list[NDArray[np.int64]],
-    out: Schema,
-    settings: Settings,
-    device: torch.device,
-) -> Iterator[tuple[NDArray[np.int64], EventArrays]]:
-    """Features of each batch of a plan.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        Frozen.
-    reader : Reader
-        Events of the data set.
-    plan : list of int64 arrays
-        Positions of the events of each batch.
-    out : Schema
-        From `feature_schema`: names, dtypes and groups of what comes out.
-    settings : Settings
-        Precision.
-    device : torch.device
-        Where the backbone is.
-
-    Yields
-    ------
-    positions : int64 array (n,)
-    features : EventArrays
-        Of these events, in this order, in the dtypes they are stored in.
-    """
-    for positions, batch in zip(plan, iterate(reader, plan, backbone.inputs), strict=True):
-        on_device = {name: values.to(device) for name, values in batch.items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            features = backbone(on_device)
-        yield positions, _to_numpy(features, batch, group_of(out, FEATURES))
+def forward(backbone: Backbone, batch: Batch, settings: Settings, device: torch.device) -> Batch:
+    """Features of a batch, on the device, with the offsets of every axis of the batch."""
+    on_device = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        features: Batch = backbone(on_device)
+    return {name: values for name, values in batch.items() if name.endswith("/offsets")} | features
 
 
 @torch.inference_mode()
 def annotate(
-    backbone: Backbone, reader: Reader, first: int, last: int, features: EventArrays, out: Schema, settings: Settings
+    backbone: Backbone,
+    reader: Reader,
+    positions: range | Index,
+    features: EventArrays,
+    out: Schema,
+    settings: Settings,
+    device: torch.device,
 ) -> EventArrays:
-    """Annotations of events [first, last): a function of truth and of features as stored; no forward pass."""
+    """Annotations of events: a function of truth and of features as stored; no forward pass.
+
+    Parameters
+    ----------
+    features : EventArrays
+        Of these events, in this order.
+    """
     names = dict.fromkeys([*backbone.inputs, *backbone.targets])
     schema = reader.schema.select(names)
-    device = next(iter(backbone.parameters())).device
     pieces = []
-    for begin in range(first, last, settings.batch_size):
-        end = min(begin + settings.batch_size, last)
-        batch = to_batch(reader.range(begin, end, names), schema)
-        stored = ragged.slice_events(features, out, begin - first, end - first)
+    for begin in range(0, len(positions), settings.batch_size):
+        some = positions[begin : begin + settings.batch_size]
+        batch = to_batch(read(reader, some, names), schema)
+        stored = ragged.slice_events(features, out, begin, begin + len(some))
         given = {name: torch.from_numpy(np.require(values, requirements=["C", "W"])) for name, values in stored.items()}
         given = {name: values.float() if values.dtype == torch.float16 else values for name, values in given.items()}
         made = backbone.annotate(
             {name: values.to(device) for name, values in batch.items()},
             {name: values.to(device) for name, values in given.items()},
         )
-        pieces.append(_to_numpy(made, batch, group_of(out, ANNOTATION)))
+        pieces.append(to_numpy({**batch, **made}, group_of(out, ANNOTATION)))
     return ragged.concat(pieces)
 
 
-def _to_numpy(features: Batch, batch: Batch, out: Schema) -> EventArrays:
+def to_numpy(features: Batch, out: Schema) -> EventArrays:
     """Store-ready arrays: declared dtypes, the offsets of every ragged axis."""
     arrays: EventArrays = {}
     for name, spec in out.arrays.items():
         values = features[name].float() if features[name].dtype == torch.bfloat16 else features[name]
         arrays[name] = _cast(name, values.cpu().numpy(), spec.dtype)
         for axis in out.lineage(axis_of(name)):
-            if out.axes[axis].length is None and (key := f"{axis}/offsets") not in arrays:
-                arrays[key] = (features[key] if key in features else batch[key]).cpu().numpy()
+            if out.axes[axis].length is None:
+                arrays[f"{axis}/offsets"] = features[f"{axis}/offsets"].cpu().numpy()
     return arrays
 
 
@@ -127,13 +115,24 @@ def _cast(name: str, values: NDArray[Any], dtype: str) -> NDArray[Any]:
     return cast
 
 
-def run_of(
-    backbone: Backbone, reader: Reader, first: int, last: int, out: Schema, settings: Settings, device: torch.device
+def features_of(
+    backbone: Backbone, reader: Reader, positions: range | Index, out: Schema, settings: Settings, device: torch.device
 ) -> EventArrays:
-    """Features of events [first, last), in the order of the data set."""
-    plan = plan_run(backbone, reader, first, last, settings)
-    pieces = list(run(backbone, reader, plan, out, settings, device))
-    positions = np.concatenate([positions for positions, _ in pieces])
-    arrays = ragged.take(ragged.concat([features for _, features in pieces]), out, np.argsort(positions))
-    assert count_events(arrays, out) == last - first
-    return arrays
+    """Features of the events at `positions`, in that order, in the batches that extraction takes for them."""
+    made, schema, inputs = [], computed(out), with_offsets(backbone.inputs, reader.schema)
+    plan = batches_of(backbone, reader, positions, settings)
+    for rows in plan:
+        batch = to_batch(reader.events(np.asarray(positions)[rows], inputs), reader.schema)
+        made.append(to_numpy(forward(backbone, batch, settings, device), schema))
+    return in_order(made, plan, schema)
+
+
+def computed(out: Schema) -> Schema:
+    """The arrays that the backbone itself gives."""
+    features = group_of(out, FEATURES)
+    return features.select([name for name in features.arrays if name != KEY])
+
+
+def in_order(made: list[EventArrays], plan: list[Index], schema: Schema) -> EventArrays:
+    """Batches put together in the order of their events."""
+    return ragged.take(ragged.concat(made), schema, np.argsort(np.concatenate(plan)))

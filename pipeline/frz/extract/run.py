@@ -1,40 +1,38 @@
-"""`frz extract`: which runs of events lack features, and the run over them.
+"""`frz extract`: a version of a feature store for a version of a data set.
 
-A feature part is found by what it was made from (event keys, fingerprint, recipe), so running again does
-only what is missing, whatever happened before.
+Everything that earlier versions hold of it is pointed at; the rest is dealt to jobs. A job's parts are found by what
+they are made from, so running again does only what is missing, whatever happened before.
 """
 
-from hashlib import sha256
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from frz import artifacts as names
-from frz.config import digest_of, parse
+from frz.config import parse
 from frz.errors import ConfigError, IdentityError
-from frz.extract import engine
-from frz.extract.settings import ANNOTATION, CARRIED, FEATURES, Settings, feature_schema, group_of
-from frz.lineage import Fingerprint, differences, versions
+from frz.extract import pipeline
+from frz.extract.identity import identity_of, refuse_other
+from frz.extract.jobs import Job
+from frz.extract.plan import Plan, make_plan
+from frz.extract.settings import FEATURES, Settings, feature_schema, group_of
+from frz.lineage import versions
 from frz.loading.frozen import FrozenBackbone
 from frz.progress import progress
 from frz.store import snapshot
-from frz.store.part import CommitRecord, find_part, open_part, write_part
+from frz.store.catalogue import Catalogue, PartEntry, Piece
+from frz.store.part import CommitRecord, PartRef, part_name, read_record
 from frz.store.reader import EventStore
-from frz.store.schema import KEY, EventArrays, Schema
-from frz.store.snapshot import Snapshot, entry
+from frz.store.schema import EVENT, Schema, axis_of
+from frz.store.snapshot import Snapshot
 from frz.training.config import pick_device
 
 PART_BYTES = 256 << 20
-
-
-class Run(NamedTuple):
-    """Events [first, last) of the data set, and the keys of the parts that hold what is known of them."""
-
-    first: int
-    last: int
-    keys: dict[str, str]
+"""A job ends before its features pass this."""
 
 
 def extract(
@@ -56,35 +54,52 @@ def extract(
     Returns
     -------
     dict
-        Path, version, fingerprint, events, events run and taken, bytes, events per second.
+        Path, version, fingerprint, events, events run and taken, bytes in all and written, seconds.
 
     Raises
     ------
     FrzError
         If the checkpoint, the data set and the store do not belong together, or the disk is full.
     """
+    began = time.monotonic()
     options = parse(Settings, settings or {}, "extract")
     frozen, source = open_both(names.weights(ckpt, artifacts), artifacts, data, options.device)
     out = feature_schema(frozen.module, source.schema, options)
     root = options.out or _default_root(frozen, source, artifacts)
-    refuse_other_weights(root, frozen.fingerprint)
+    newest = snapshot.read(root)
+    if newest is not None:
+        refuse_other(newest, root, frozen, source, out, options)
 
     snapshot.prepare_root(root)
-    plan = plan_runs(frozen, source, out, options)
-    missing = sum(run.last - run.first for run in plan if find_part(root, FEATURES, run.keys[FEATURES]) is None)
-    entries = []
-    with progress(f"extract {frozen.card.name}", total=source.n_events, unit="event") as bar:
-        for run in plan:
-            entries.append(entry(_records(frozen, source, root, run, out, options)))
-            bar.advance(run.last - run.first)
-    about = {
-        "fingerprint": frozen.fingerprint.model_dump(mode="json"),
-        "backbone": {"name": frozen.card.name, "checkpoint": str(frozen.path)},
-        "data": {"name": source.snapshot.name, "version": source.snapshot.version, "hash": source.snapshot.hash},
-        "recipe": options.recipe(),
-        "made_with": versions() | {"device": str(frozen.device), "threads": str(torch.get_num_threads())},
-    }
-    made = Snapshot(name=root.name, event_schema=out, split=source.snapshot.split, parts=tuple(entries), about=about)
+    identity = identity_of(frozen, source, out, options)
+    history = (found for n in reversed(names.versions(root)) if (found := snapshot.read(root, n)) is not None)
+    there = {path.name for path in (root / "events.zarr").iterdir()}
+    targets, most = frozen.module.targets, _most_events(source, out)
+    plan = make_plan(source, root, there, history, out, identity, targets, most)
+    work = pipeline.Work(frozen, source, plan.earlier.store if plan.earlier else None, root, out, options)
+    n_run, receipts = do_jobs(work, plan, there)
+    seconds = time.monotonic() - began
+    parts = Catalogue.of(entries(plan, receipts, source, root, out))
+    made = Snapshot(
+        name=root.name,
+        event_schema=out,
+        split=source.snapshot.split,
+        parts=parts,
+        about={
+            "identity": identity,
+            "fingerprint": frozen.fingerprint.model_dump(mode="json"),
+            "backbone": {"name": frozen.card.name, "checkpoint": str(frozen.path)},
+            "data": {
+                "name": source.snapshot.name,
+                "version": source.snapshot.version,
+                "hash": source.snapshot.hash,
+            },
+            "static": source.snapshot.static,
+            "recipe": options.recipe(),
+            "made_with": versions() | {"device": str(frozen.device), "threads": str(torch.get_num_threads())},
+            "cost": _cost(newest, n_run, seconds, parts, out),
+        },
+    )
     done = snapshot.commit(root, lambda latest: made)
     store = EventStore(root, done.version)
     return {
@@ -94,11 +109,94 @@ def extract(
         "fingerprint": frozen.fingerprint.value,
         "data": f"{source.snapshot.name}@{source.snapshot.version}",
         "events": store.n_events,
-        "events_run": missing,
-        "events_taken": store.n_events - missing,
+        "events_run": n_run,
+        "events_taken": store.n_events - n_run,
         "parts": store.n_parts,
         "bytes": sum(store.nbytes(name) for name in out.arrays),
+        "seconds": seconds,
     }
+
+
+def do_jobs(work: pipeline.Work, plan: Plan, there: set[str]) -> tuple[int, list[dict[str, PartRef]]]:
+    """Do the jobs of a plan that nobody has done.
+
+    Returns
+    -------
+    n_run : int
+        Events that ran through the backbone here.
+    receipts : list of dict
+        Per job and group, the part it made.
+    """
+    receipts: list[dict[str, PartRef]] = []
+    todo: dict[int, Job] = {}
+    for number, job in enumerate(plan.jobs):
+        receipts.append({})
+        for group, key in job.keys.items():
+            if part_name(group, key) in there:
+                receipts[number][group] = reference(read_record(work.root / "events.zarr" / part_name(group, key)))
+        if len(receipts[number]) < len(job.keys):
+            todo[number] = job.without(receipts[number])
+    n_run = sum(job.n_forward for job in todo.values())
+    with progress(f"extract {work.frozen.card.name}", total=n_run, unit="event") as bar:
+        done = pipeline.do(work, todo.values())
+        for number, (job, records) in zip(todo, done, strict=True):
+            receipts[number] |= {group: reference(record) for group, record in records.items()}
+            bar.advance(job.n_forward)
+    return n_run, receipts
+
+
+def reference(record: CommitRecord) -> PartRef:
+    """How a snapshot refers to a part."""
+    return PartRef(record.key, record.digest)
+
+
+def entries(
+    plan: Plan, receipts: list[dict[str, PartRef]], source: EventStore, root: Path, out: Schema
+) -> Iterator[PartEntry]:
+    """The parts of the new version, in the order of the data set."""
+    for part, origin in enumerate(plan.origins):
+        if part in plan.taken:
+            earlier, index = plan.taken[part]
+            yield earlier.parts[index]
+            continue
+        groups = {}
+        for group, stretches in plan.made[part].items():
+            held = [receipts[s.holder][group] if isinstance(s.holder, int) else s.holder for s in stretches]
+            groups[group] = tuple(Piece(*ref, s.first, s.last) for ref, s in zip(held, stretches, strict=True))
+        of_data = source.snapshot.parts[part]
+        bare = PartEntry(of_data.n_events, groups, {}, {}, of_data.events, origin)
+        counts, largest = _counts(bare, of_data, root, out)
+        yield bare._replace(counts=counts, largest=largest)
+
+
+def _counts(bare: PartEntry, of_data: PartEntry, root: Path, out: Schema) -> tuple[dict[str, int], dict[str, int]]:
+    """Members per axis of a part, and the most in one event; offsets that only features have are read."""
+    counts, largest = {}, {}
+    store: EventStore | None = None
+    for axis in out.ordered_axes():
+        if axis in of_data.counts:
+            counts[axis], largest[axis] = of_data.counts[axis], of_data.largest[axis]
+            continue
+        if store is None:
+            one = Snapshot.model_construct(event_schema=out, parts=Catalogue.of([bare]))
+            store = EventStore.of(root, one)
+        lengths = store.lengths(axis)
+        counts[axis], largest[axis] = int(lengths.sum()), int(lengths.max(initial=0))
+    return counts, largest
+
+
+def _cost(newest: Snapshot | None, n_run: int, seconds: float, parts: Catalogue, out: Schema) -> dict[str, float]:
+    """What an event costs, for people who are about to do all again; measured when something ran."""
+    if newest is not None and n_run < sum(parts.n_events) // 2:
+        return dict(newest.about["cost"])
+    n_events = sum(parts.n_events)
+    n_bytes = sum(
+        (n_events if axis_of(name) == EVENT else sum(parts.counts[axis_of(name)]))
+        * np.dtype(spec.dtype).itemsize
+        * int(np.prod(spec.shape))
+        for name, spec in group_of(out, FEATURES).arrays.items()
+    )
+    return {"seconds_per_event": seconds / max(n_run, 1), "bytes_per_event": n_bytes / n_events}
 
 
 def open_both(
@@ -145,27 +243,6 @@ def check_inputs(frozen: FrozenBackbone, schema: Schema) -> None:
             )
 
 
-def refuse_other_weights(root: Path, mine: Fingerprint) -> None:
-    """Refuse to add features of other weights to a store.
-
-    Raises
-    ------
-    IdentityError
-        With both fingerprints and what differs, by name.
-    """
-    there = snapshot.read(root)
-    if there is None:
-        return
-    theirs = Fingerprint.model_validate(there.about["fingerprint"])
-    if theirs.value != mine.value:
-        raise IdentityError(
-            f"this store was written by weights {theirs.value[:12]}, asked for are {mine.value[:12]}: "
-            f"{differences(theirs, mine)} ({there.n_events} events would have to run again)",
-            where=str(root),
-            way_out="leave out 'out' to get a store of their own, or give another folder",
-        )
-
-
 def _default_root(frozen: FrozenBackbone, source: EventStore, artifacts: Path) -> Path:
     name = names.features_name(frozen.card.name, frozen.fingerprint.value)
     if source.snapshot.name != frozen.card.data["name"]:
@@ -173,31 +250,12 @@ def _default_root(frozen: FrozenBackbone, source: EventStore, artifacts: Path) -
     return names.store_path(artifacts, "features", name)
 
 
-def plan_runs(frozen: FrozenBackbone, source: EventStore, out: Schema, options: Settings) -> list[Run]:
-    """Cut the data set into runs: its own parts, or less where features would pass 256 MB."""
-    event_bytes = _feature_bytes(frozen, source, out)
-    made_from = {"fingerprint": frozen.fingerprint.value, "recipe": options.recipe(), "static": source.snapshot.static}
-    outputs = group_of(out, FEATURES).digest()
-    carried = group_of(out, CARRIED)
-    annotated = group_of(out, ANNOTATION).digest()
-    runs = []
-    for index, part in enumerate(source.snapshot.parts):
-        begin, end = int(source.part_bounds[index]), int(source.part_bounds[index + 1])
-        event_keys = np.ascontiguousarray(source.part(index, [KEY])[KEY])
-        step = max(1, min(part.n_events, int(PART_BYTES // max(event_bytes, 1))))
-        for first in range(begin, end, step):
-            last = min(first + step, end)
-            identity = sha256(event_keys[first - begin : last - begin].tobytes()).hexdigest()
-            features = digest_of([made_from, outputs, identity])
-            origin = [part.groups["events"].model_dump(), first - begin, last - begin]
-            keys = {FEATURES: features, CARRIED: digest_of([origin, carried.digest()])}
-            if frozen.module.annotations:
-                keys[ANNOTATION] = digest_of([features, origin, annotated])
-            runs.append(Run(first, last, keys))
-    return runs
+def _most_events(source: EventStore, out: Schema) -> int:
+    """Most events in a job: a part of the data set, or less where its features would pass 256 MB."""
+    return max(1, min(max(source.snapshot.parts.n_events), int(PART_BYTES // max(_feature_bytes(source, out), 1))))
 
 
-def _feature_bytes(frozen: FrozenBackbone, source: EventStore, out: Schema) -> float:
+def _feature_bytes(source: EventStore, out: Schema) -> float:
     """Mean bytes of features per event (axes that only the backbone fills count as one member each)."""
     total = 0.0
     for name, spec in group_of(out, FEATURES).arrays.items():
@@ -207,28 +265,6 @@ def _feature_bytes(frozen: FrozenBackbone, source: EventStore, out: Schema) -> f
             if length is not None:
                 members *= length
             elif axis in source.schema.axes:
-                members = sum(part.counts.get(axis, 0) for part in source.snapshot.parts) / max(source.n_events, 1)
+                members = sum(source.snapshot.parts.counts[axis]) / max(source.n_events, 1)
         total += members * np.dtype(spec.dtype).itemsize * float(np.prod(spec.shape))
     return total
-
-
-def _records(
-    frozen: FrozenBackbone, source: EventStore, root: Path, run: Run, out: Schema, options: Settings
-) -> dict[str, CommitRecord]:
-    """Commit records of every group of a run; what is missing is made now."""
-    found = {group: find_part(root, group, key) for group, key in run.keys.items()}
-
-    def write(group: str, arrays: EventArrays) -> None:
-        found[group] = write_part(root, group, run.keys[group], group_of(out, group), arrays)
-
-    if found[CARRIED] is None:
-        write(CARRIED, source.range(run.first, run.last, group_of(out, CARRIED).arrays))
-    if (committed := found[FEATURES]) is None:
-        features = engine.run_of(frozen.module, source, run.first, run.last, out, options, frozen.device)
-        write(FEATURES, features)
-    elif ANNOTATION in found and found[ANNOTATION] is None:
-        part = open_part(root, FEATURES, committed)
-        features = {name: part[name] for name in part.record.arrays}
-    if ANNOTATION in found and found[ANNOTATION] is None:
-        write(ANNOTATION, engine.annotate(frozen.module, source, run.first, run.last, features, out, options))
-    return {group: record for group, record in found.items() if record is not None}

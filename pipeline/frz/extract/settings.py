@@ -8,7 +8,7 @@ import numpy as np
 from frz.backbones.contract import Backbone
 from frz.config import StrictModel
 from frz.errors import ConfigError
-from frz.store.schema import Array, Schema
+from frz.store.schema import KEY, Array, Schema
 
 Precision = Literal["fp32", "bf16"]
 
@@ -55,7 +55,8 @@ def feature_schema(backbone: Backbone, data: Schema, settings: Settings) -> Sche
     for name in data.with_role("target", "meta"):
         if name in arrays:
             raise ConfigError(f"output {name!r} has the name of an array of the data set", way_out="rename the output")
-        arrays[name] = data.arrays[name].model_copy(update={"group": CARRIED})
+        # features are found by event key, so the keys lie with them
+        arrays[name] = data.arrays[name].model_copy(update={"group": FEATURES if name == KEY else CARRIED})
     return Schema(axes={**data.axes, **backbone.axes}, arrays=arrays)
 
 

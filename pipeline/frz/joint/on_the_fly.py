@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from frz.extract import engine
 from frz.extract.settings import ANNOTATION, CARRIED, Settings, feature_schema
 from frz.heads.contract import Head
-from frz.loading.batch import to_batch
+from frz.loading.batch import to_batch, with_offsets
 from frz.loading.frozen import FrozenBackbone
 from frz.store import ragged
 from frz.store.reader import EventStore
-from frz.store.schema import EventArrays, Schema
+from frz.store.schema import KEY, EventArrays, Schema
 from frz.store.table import EventTable, Reader, pick
 from frz.training.source import Batch, BatchSource, Plan
 
@@ -81,27 +81,28 @@ class FrozenFeatures:
     def _run_part(self, index: int) -> EventArrays:
         """A part as extraction makes it."""
         first, last = (int(edge) for edge in self.source.part_bounds[index : index + 2])
-        arrays = engine.run_of(
-            self.frozen.module, self.source, first, last, self.schema, self.settings, self.frozen.device
-        )
-        return self._whole(self.source, first, last, arrays)
+        run = np.arange(first, last)
+        frozen = self.frozen
+        arrays = engine.features_of(frozen.module, self.source, run, self.schema, self.settings, frozen.device)
+        return self._whole(self.source, run, arrays)
 
     def _run_events(self, positions: NDArray[np.int64]) -> EventArrays:
         """The events of one read as one batch."""
         picked = self.source.events(positions)
         table = EventTable(self.source.schema, picked)
-        plan = [np.arange(len(positions))]
-        (_, arrays), *_ = engine.run(self.frozen.module, table, plan, self.schema, self.settings, self.frozen.device)
-        return self._whole(table, 0, len(positions), arrays)
+        module, device = self.frozen.module, self.frozen.device
+        batch = to_batch(pick(picked, table.schema, with_offsets(module.inputs, table.schema)), table.schema)
+        arrays = engine.to_numpy(engine.forward(module, batch, self.settings, device), engine.computed(self.schema))
+        return self._whole(table, np.arange(len(positions)), arrays)
 
-    def _whole(self, reader: Reader, first: int, last: int, features: EventArrays) -> EventArrays:
+    def _whole(self, reader: Reader, run: NDArray[np.int64], features: EventArrays) -> EventArrays:
         """Features with annotations and what is carried from the data set."""
         made = dict(features)
         if any(spec.group == ANNOTATION for spec in self.schema.arrays.values()):
-            module = self.frozen.module
-            made |= engine.annotate(module, reader, first, last, features, self.schema, self.settings)
-        carried = [name for name, spec in self.schema.arrays.items() if spec.group == CARRIED]
-        return made | reader.range(first, last, carried)
+            module, device = self.frozen.module, self.frozen.device
+            made |= engine.annotate(module, reader, run, features, self.schema, self.settings, device)
+        carried = [name for name, spec in self.schema.arrays.items() if spec.group == CARRIED or name == KEY]
+        return made | engine.read(reader, run, carried)
 
 
 class OnTheFly:

@@ -1,9 +1,10 @@
-"""Cutting, joining and picking events of flat ragged arrays.
+"""Cutting, joining, picking and comparing events of flat ragged arrays.
 
-Everything is index arithmetic on offsets; values are copied once and never looked at.
+Everything is index arithmetic on offsets; values are copied once, and looked at only to be compared.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,53 @@ def edges(arrays: Mapping[str, NDArray[Any]], schema: Schema, axis: str) -> Inde
 def lengths(arrays: Mapping[str, NDArray[Any]], schema: Schema, axis: str) -> Index:
     """Members of `axis` in each event (n_event,), summed over the axes between."""
     return np.diff(edges(arrays, schema, axis))
+
+
+def equal_events(
+    a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]], schema: Schema, names: Iterable[str]
+) -> NDArray[np.bool_]:
+    """Which events of `a` and `b` agree, one with the other, in the named arrays.
+
+    Parameters
+    ----------
+    a, b : mapping
+        The named arrays of equally many events, with the offsets of every ragged axis they touch.
+    schema : Schema
+        Of the named arrays in both.
+    names : iterable of str
+        Arrays to compare.
+
+    Returns
+    -------
+    bool array (n_event,)
+        True where all numbers of members agree and all values bit by bit: NaN equals the same NaN, -0 is not 0.
+    """
+    names = list(names)
+    compared = [  # numbers of members, parents first, are values on the parent's axis
+        (schema.axes[axis].parent, np.diff(a[f"{axis}/offsets"]), np.diff(b[f"{axis}/offsets"]))
+        for axis in schema.ordered_axes(names)
+        if schema.axes[axis].length is None
+    ]
+    compared += [(axis_of(name), a[name], b[name]) for name in names]
+    same = np.ones(count_events(a, schema), np.bool_)
+    assert count_events(b, schema) == len(same), "different numbers of events"
+    for axis, x, y in compared:
+        edges_x, edges_y = edges(a, schema, axis), edges(b, schema, axis)
+        events = np.arange(len(same))
+        if not np.array_equal(edges_x, edges_y):
+            # events that agree so far have equally many members; the others need no further look
+            events = np.flatnonzero(same)
+            (rows_x, edges_x), (rows_y, _) = rows(edges_x, events), rows(edges_y, events)
+            x, y = x[rows_x], y[rows_y]
+        differ = np.flatnonzero((_bits(x) != _bits(y)).any(axis=1))
+        same[events[np.searchsorted(edges_x, differ, side="right") - 1]] = False
+    return same
+
+
+def _bits(values: NDArray[Any]) -> NDArray[Any]:
+    """The values (n, ...) as unsigned integers (n, m)."""
+    flat = np.ascontiguousarray(values).view(f"u{min(values.dtype.itemsize, 8)}")
+    return flat.reshape(len(values), prod(flat.shape[1:]))
 
 
 def event_bytes(arrays: Mapping[str, NDArray[Any]], schema: Schema) -> Index:

@@ -1,0 +1,149 @@
+"""Doing jobs with everything at once: read ahead, run, encode, write.
+
+One thread reads the batches to come, this one runs the backbone, one turns results into stored types, one puts parts
+together and commits them. All queues are bounded, so memory does not grow with the data set, and what is computed does
+not depend on timing.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from frz.extract import engine
+from frz.extract.jobs import Job
+from frz.extract.settings import ANNOTATION, CARRIED, FEATURES, Settings, group_of
+from frz.loading.batch import to_batch, with_offsets
+from frz.loading.execute import ahead
+from frz.loading.frozen import FrozenBackbone
+from frz.store import ragged
+from frz.store.part import CommitRecord, open_part, write_part
+from frz.store.ragged import Index
+from frz.store.reader import EventStore
+from frz.store.schema import KEY, EventArrays, Schema
+from frz.training.source import Batch
+
+JOBS_AHEAD = 2
+"""Jobs whose parts may wait to be written while later ones run."""
+BATCHES_AHEAD = 4
+"""Batches whose results may wait to be encoded."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all jobs of an extraction have in common."""
+
+    frozen: FrozenBackbone
+    source: EventStore
+    earlier: EventStore | None
+    """What `Job.stored` points into."""
+    root: Path
+    out: Schema
+    settings: Settings
+
+
+class Step(NamedTuple):
+    """A batch of a job."""
+
+    job: Job
+    plan: list[Index]
+    """All batches of the job: indices into the positions of `events`."""
+    events: range | Index
+    """Those of the job's events that run through the backbone."""
+    number: int
+
+
+def do(work: Work, jobs: Iterable[Job]) -> Iterator[tuple[Job, dict[str, CommitRecord]]]:
+    """Do jobs; each is yielded, with the record of each of its groups, when its parts are committed.
+
+    `jobs` is drawn from in another thread, a few batches ahead of the work.
+    """
+    inputs = with_offsets(work.frozen.module.inputs, work.source.schema)
+    schema = engine.computed(work.out)
+
+    def steps() -> Iterator[Step]:
+        for job in jobs:
+            events = _to_run(job)
+            plan = engine.batches_of(work.frozen.module, work.source, events, work.settings) if len(events) else []
+            yield from (Step(job, plan, events, number) for number in range(max(len(plan), 1)))
+
+    def load(step: Step) -> tuple[Step, Batch | None]:
+        if not step.plan:
+            return step, None
+        positions = np.asarray(step.events)[step.plan[step.number]]
+        batch = to_batch(work.source.events(positions, inputs), work.source.schema)
+        if work.frozen.device.type == "cuda":
+            batch = {name: values.pin_memory() for name, values in batch.items()}
+        return step, batch
+
+    encoded: deque[Future[EventArrays]] = deque()
+    written: deque[tuple[Job, Future[dict[str, CommitRecord]]]] = deque()
+    with ThreadPoolExecutor(1, "frz-encode") as encoder, ThreadPoolExecutor(1, "frz-write") as writer:
+        for step, batch in ahead(steps(), load):
+            if batch is not None:
+                features = engine.forward(work.frozen.module, batch, work.settings, work.frozen.device)
+                encoded.append(encoder.submit(engine.to_numpy, features, schema))
+                if len(encoded) > BATCHES_AHEAD:
+                    encoded[-1 - BATCHES_AHEAD].result()
+            if step.number == max(len(step.plan), 1) - 1:
+                made, encoded = list(encoded), deque()
+                written.append((step.job, writer.submit(_commit, work, step.job, step.plan, made)))
+            while written and (len(written) > JOBS_AHEAD or written[0][1].done()):
+                job, receipt = written.popleft()
+                yield job, receipt.result()
+        for job, receipt in written:
+            yield job, receipt.result()
+
+
+def _to_run(job: Job) -> range | Index:
+    """Events of a job that run through the backbone."""
+    if FEATURES not in job.keys:
+        return range(0)
+    return job.positions if job.stored is None else np.asarray(job.positions)[job.stored < 0]
+
+
+@torch.inference_mode()
+def _commit(work: Work, job: Job, plan: list[Index], made: list[Future[EventArrays]]) -> dict[str, CommitRecord]:
+    """Put the features of a job together and write what it lacks."""
+    features: EventArrays = {}
+    if FEATURES in job.keys or ANNOTATION in job.keys:
+        features = _features(work, job, plan, [future.result() for future in made])
+    arrays: dict[str, EventArrays] = {}
+    if FEATURES in job.keys:
+        keys = engine.read(work.source, job.positions, [KEY])
+        arrays[FEATURES] = features | keys
+    if CARRIED in job.keys:
+        arrays[CARRIED] = engine.read(work.source, job.positions, group_of(work.out, CARRIED).arrays)
+    if ANNOTATION in job.keys:
+        arrays[ANNOTATION] = engine.annotate(
+            work.frozen.module, work.source, job.positions, features, work.out, work.settings, work.frozen.device
+        )
+    return {
+        group: write_part(work.root, group, job.keys[group], group_of(work.out, group), values)
+        for group, values in arrays.items()
+    }
+
+
+def _features(work: Work, job: Job, plan: list[Index], made: list[EventArrays]) -> EventArrays:
+    """Features of all events of a job, in their order: computed now, or copied from where they are stored."""
+    schema = engine.computed(work.out)
+    if job.features is not None:
+        part = open_part(work.root, FEATURES, job.features)
+        return {name: part[name] for name in part.record.arrays if name != KEY}
+    if job.stored is None:
+        return engine.in_order(made, plan, schema)
+    taken = np.flatnonzero(job.stored >= 0)
+    pieces, order = [], []
+    if made:
+        pieces.append(engine.in_order(made, plan, schema))
+        order.append(np.flatnonzero(job.stored < 0))
+    if len(taken):
+        assert work.earlier is not None, "rows are taken from an earlier version that is not there"
+        pieces.append(work.earlier.events(job.stored[taken], schema.arrays))
+        order.append(taken)
+    return ragged.take(ragged.concat(pieces), schema, np.argsort(np.concatenate(order)))
