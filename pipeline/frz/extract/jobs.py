@@ -13,7 +13,7 @@ import numpy as np
 
 from frz.extract.settings import ANNOTATION, CARRIED, FEATURES
 from frz.store.keys import keys_digest
-from frz.store.part import PartRef
+from frz.store.part import PartRef, part_name
 from frz.store.ragged import Index
 from frz.store.reader import EventStore
 from frz.store.schema import KEY
@@ -22,6 +22,8 @@ from frz.store.schema import KEY
 class Job(NamedTuple):
     """Events of which some groups of arrays are missing; each group becomes one committed part."""
 
+    number: int
+    """Its place in the plan."""
     positions: range | Index
     """Events of the data set, ascending within each of its parts."""
     stored: Index | None
@@ -35,6 +37,11 @@ class Job(NamedTuple):
         """What is left to do when some of its parts are there."""
         keys = {group: key for group, key in self.keys.items() if group not in committed}
         return self._replace(keys=keys, features=committed.get(FEATURES))
+
+    @property
+    def lease(self) -> str:
+        """Name of the lease on this work."""
+        return part_name(*min(self.keys.items()))
 
     @property
     def n_forward(self) -> int:
@@ -147,4 +154,4 @@ class JobList:
             ANNOTATION: f"{events}:{origin.hexdigest()}",
         }
         keys = {g: sha256(f"{self.identity[g]}:{made_from[g]}".encode()).hexdigest() for g in groups}
-        self._done[full.number] = Job(positions, stored, keys)
+        self._done[full.number] = Job(full.number, positions, stored, keys)

@@ -5,7 +5,7 @@ they are made from, so running again does only what is missing, whatever happene
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from frz.loading.frozen import FrozenBackbone
 from frz.progress import progress
 from frz.store import snapshot
 from frz.store.catalogue import Catalogue, PartEntry, Piece
-from frz.store.part import CommitRecord, PartRef, part_name, read_record
+from frz.store.lease import Leases
+from frz.store.part import CommitRecord, PartRef, find_part, part_name
 from frz.store.reader import EventStore
 from frz.store.schema import EVENT, Schema, axis_of
 from frz.store.snapshot import Snapshot
@@ -77,7 +78,7 @@ def extract(
     targets, most = frozen.module.targets, _most_events(source, out)
     plan = make_plan(source, root, there, history, out, identity, targets, most)
     work = pipeline.Work(frozen, source, plan.earlier.store if plan.earlier else None, root, out, options)
-    n_run, receipts = do_jobs(work, plan, there)
+    n_run, receipts = share_jobs(work, plan, there)
     seconds = time.monotonic() - began
     parts = Catalogue.of(entries(plan, receipts, source, root, out))
     made = Snapshot(
@@ -117,32 +118,58 @@ def extract(
     }
 
 
-def do_jobs(work: pipeline.Work, plan: Plan, there: set[str]) -> tuple[int, list[dict[str, PartRef]]]:
-    """Do the jobs of a plan that nobody has done.
+def share_jobs(work: pipeline.Work, plan: Plan, there: set[str]) -> tuple[int, list[dict[str, PartRef]]]:
+    """Do the jobs of a plan together with whoever else is doing them; returns when all are done.
 
     Returns
     -------
     n_run : int
         Events that ran through the backbone here.
     receipts : list of dict
-        Per job and group, the part it made.
+        Per job and group, the part that holds it.
     """
-    receipts: list[dict[str, PartRef]] = []
-    todo: dict[int, Job] = {}
-    for number, job in enumerate(plan.jobs):
-        receipts.append({})
-        for group, key in job.keys.items():
-            if part_name(group, key) in there:
-                receipts[number][group] = reference(read_record(work.root / "events.zarr" / part_name(group, key)))
-        if len(receipts[number]) < len(job.keys):
-            todo[number] = job.without(receipts[number])
-    n_run = sum(job.n_forward for job in todo.values())
-    with progress(f"extract {work.frozen.card.name}", total=n_run, unit="event") as bar:
-        done = pipeline.do(work, todo.values())
-        for number, (job, records) in zip(todo, done, strict=True):
-            receipts[number] |= {group: reference(record) for group, record in records.items()}
+    receipts: list[dict[str, PartRef]] = [{} for _ in plan.jobs]
+    missing = [job for job in plan.jobs if not _is_done(job, work.root, receipts, there)]
+    total = sum(job.without(receipts[job.number]).n_forward for job in missing)
+    n_run = 0
+    with (
+        Leases(work.root).hold() as leases,
+        progress(f"extract {work.frozen.card.name}", total=total, unit="event") as bar,
+    ):
+        for job, records in pipeline.do(work, _claim(missing, work.root, receipts, leases)):
+            receipts[job.number] |= {group: reference(record) for group, record in records.items()}
+            leases.release(plan.jobs[job.number].lease)
+            n_run += job.n_forward
             bar.advance(job.n_forward)
     return n_run, receipts
+
+
+def _claim(jobs: list[Job], root: Path, receipts: list[dict[str, PartRef]], leases: Leases) -> Iterator[Job]:
+    """Jobs that nobody else has, until every job is done or ours; what others do is waited for."""
+    while jobs:
+        others = []
+        for job in jobs:
+            if not leases.take(job.lease):
+                others.append(job)
+            elif _is_done(job, root, receipts):  # by another, before we had the lease
+                leases.release(job.lease)
+            else:
+                yield job.without(receipts[job.number])
+        jobs = [job for job in others if not _is_done(job, root, receipts)]
+        if len(jobs) == len(others) and jobs:
+            leases.pause()
+
+
+def _is_done(
+    job: Job, root: Path, receipts: list[dict[str, PartRef]], there: Container[str] | None = None
+) -> bool:
+    """Note which parts of a job are committed (`there`: names of those in place, to spare a look at each)."""
+    for group, key in job.keys.items():
+        if there is None or part_name(group, key) in there:
+            record = find_part(root, group, key)
+            if record is not None:
+                receipts[job.number][group] = reference(record)
+    return len(receipts[job.number]) == len(job.keys)
 
 
 def reference(record: CommitRecord) -> PartRef:

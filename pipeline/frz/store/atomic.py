@@ -1,14 +1,13 @@
 """Files and folders that are either whole or not there.
 
 Write under `tmp/`, fsync, then one rename or link. An interrupted writer leaves nothing but a folder in
-`tmp/` that carries its host and process; the next writer on that host sweeps it away.
+`tmp/` that carries its machine and process; the next writer on that machine sweeps it away.
 """
 
 import errno
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from frz.errors import StoreError
+from frz.store.process import Process
 
 FSYNC_THREADS = 16
 _serial = count()
@@ -65,9 +65,12 @@ def fsync_tree(folder: Path) -> None:
             list(threads.map(fsync, paths))
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Replace the file at `path` by `data`; a reader sees the old or the new content, never a mixture."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_serial)}")
+def write_file(path: Path, data: bytes, tmp: Path | None = None) -> None:
+    """Replace the file at `path` by `data`; a reader sees the old or the new content, never a mixture.
+
+    What an interrupted writer leaves lies in `tmp`, where it is swept away, or else beside the file.
+    """
+    temporary = scratch(tmp) if tmp else path.with_name(f".{path.name}.{os.getpid()}.{next(_serial)}")
     try:
         with full_disk(path):
             with temporary.open("wb") as file:
@@ -131,33 +134,31 @@ def move_folder(folder: Path, place: Path) -> bool:
 
 
 def scratch(tmp: Path) -> Path:
-    """A fresh path under `tmp`, named after this host and process."""
+    """A fresh path under `tmp`, named after this process."""
     tmp.mkdir(parents=True, exist_ok=True)
-    return tmp / f"{socket.gethostname()}+{os.getpid()}+{_start_time(os.getpid())}+{next(_serial)}"
+    return tmp / "+".join(map(str, (*Process.this(), next(_serial))))
+
+
+def writer(path: Path) -> Process | None:
+    """The process that a path from `scratch` is named after; None for any other path."""
+    try:
+        host, boot, pid, start, _ = path.name.split("+")
+        return Process(host, boot, int(pid), start)
+    except ValueError:
+        return None
 
 
 def sweep(tmp: Path) -> None:
-    """Remove what processes of this host that are gone have left in `tmp`."""
-    for left in tmp.glob(f"{socket.gethostname()}+*"):
-        pid, start = left.name.split("+")[1:3]
-        if _start_time(int(pid)) != start:
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+    """Remove what processes of this machine that are gone have left in `tmp`."""
+    for left in tmp.glob("*"):
+        owner = writer(left)
+        if owner is not None and owner.runs() is False:
+            remove(left)
 
 
-def _start_time(pid: int) -> str:
-    """Start of a process in clock ticks since boot ('0' where it cannot be told, '' if the process is gone)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except FileNotFoundError:
-        if Path("/proc/self").exists():
-            return ""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "0"
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; what is gone already is no error."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
