@@ -5,14 +5,12 @@ machine type the same run gives the same bytes.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from frz.backbones.contract import Backbone, Batch
-from frz.errors import ConfigError
+from frz.extract.cast import cast
 from frz.extract.settings import ANNOTATION, FEATURES, Settings, group_of
 from frz.loading.batch import to_batch, with_offsets
 from frz.loading.plan import plan_part
@@ -94,25 +92,11 @@ def to_numpy(features: Batch, out: Schema) -> EventArrays:
     """Store-ready arrays: declared dtypes, the offsets of every ragged axis."""
     arrays: EventArrays = {}
     for name, spec in out.arrays.items():
-        values = features[name].float() if features[name].dtype == torch.bfloat16 else features[name]
-        arrays[name] = _cast(name, values.cpu().numpy(), spec.dtype)
+        arrays[name] = cast(name, features[name], spec)
         for axis in out.lineage(axis_of(name)):
             if out.axes[axis].length is None:
                 arrays[f"{axis}/offsets"] = features[f"{axis}/offsets"].cpu().numpy()
     return arrays
-
-
-def _cast(name: str, values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Cast, refusing what the stored type cannot hold."""
-    with np.errstate(over="ignore"):
-        cast = values.astype(dtype, copy=False)
-    if cast.dtype.kind == "f" and not np.isfinite(cast).all():
-        if np.isfinite(values).all():
-            largest = float(np.abs(values).max())
-            way_out = "--set embedding_dtype=float32"
-            raise ConfigError(f"values up to {largest:.3g} do not fit {dtype}", where=name, way_out=way_out)
-        raise ConfigError("the backbone gave values that are not finite", where=name, way_out="check its training")
-    return cast
 
 
 def features_of(

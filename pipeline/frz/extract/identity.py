@@ -21,12 +21,17 @@ from frz.store.snapshot import Snapshot
 def identity_of(frozen: FrozenBackbone, source: EventStore, out: Schema, settings: Settings) -> dict[str, str]:
     """Per group of arrays: digest of what its rows depend on beside the event itself."""
     features = digest_of(
-        [frozen.fingerprint.value, settings.recipe(), source.snapshot.static, group_of(out, FEATURES).digest()]
+        [frozen.fingerprint.value, settings.recipe(), static_inputs(source), group_of(out, FEATURES).digest()]
     )
     found = {FEATURES: features, CARRIED: group_of(out, CARRIED).digest()}
     if frozen.module.annotations:
         found[ANNOTATION] = digest_of([features, group_of(out, ANNOTATION).digest()])
     return found
+
+
+def static_inputs(source: EventStore) -> dict[str, str]:
+    """Digests of the static arrays that the source brings; those that keep added columns are no inputs."""
+    return {name: source.snapshot.static[name] for name in source.schema.static}
 
 
 def refuse_other(
@@ -42,7 +47,7 @@ def refuse_other(
     found = [
         *_weights(Fingerprint.model_validate(there.about["fingerprint"]), frozen.fingerprint),
         *_values("setting", there.about["recipe"], settings.recipe()),
-        *_values("static array", there.about["static"], source.snapshot.static),
+        *_values("static array", there.about["static"], static_inputs(source)),
         *_values("array", _layout(there.event_schema), _layout(out)),
     ]
     if there.about["data"]["name"] != source.snapshot.name:

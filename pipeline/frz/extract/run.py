@@ -9,14 +9,13 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from frz import artifacts as names
 from frz.config import parse
 from frz.errors import ConfigError, IdentityError
 from frz.extract import pipeline
-from frz.extract.identity import identity_of, refuse_other
+from frz.extract.identity import identity_of, refuse_other, static_inputs
 from frz.extract.jobs import Job
 from frz.extract.plan import Plan, make_plan
 from frz.extract.settings import FEATURES, Settings, feature_schema, group_of
@@ -95,7 +94,7 @@ def extract(
                 "version": source.snapshot.version,
                 "hash": source.snapshot.hash,
             },
-            "static": source.snapshot.static,
+            "static": static_inputs(source),
             "recipe": options.recipe(),
             "made_with": versions() | {"device": str(frozen.device), "threads": str(torch.get_num_threads())},
             "cost": _cost(newest, n_run, seconds, parts, out),
@@ -219,8 +218,7 @@ def _cost(newest: Snapshot | None, n_run: int, seconds: float, parts: Catalogue,
     n_events = sum(parts.n_events)
     n_bytes = sum(
         (n_events if axis_of(name) == EVENT else sum(parts.counts[axis_of(name)]))
-        * np.dtype(spec.dtype).itemsize
-        * int(np.prod(spec.shape))
+        * spec.row_bytes
         for name, spec in group_of(out, FEATURES).arrays.items()
     )
     return {"seconds_per_event": seconds / max(n_run, 1), "bytes_per_event": n_bytes / n_events}
@@ -293,5 +291,5 @@ def _feature_bytes(source: EventStore, out: Schema) -> float:
                 members *= length
             elif axis in source.schema.axes:
                 members = sum(source.snapshot.parts.counts[axis]) / max(source.n_events, 1)
-        total += members * np.dtype(spec.dtype).itemsize * float(np.prod(spec.shape))
+        total += members * spec.row_bytes
     return total

@@ -166,6 +166,10 @@ class Leases:
                     file.seek(0)
                     file.write(self._content())
 
+    def pause(self) -> None:
+        """Wait a little for others."""
+        self._wait(self.period / 10)
+
     def survey(self) -> Survey:
         """Who else is at work. Where only time can tell, watches for a heartbeat for as long as it takes.
 
