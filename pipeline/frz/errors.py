@@ -12,6 +12,9 @@ A message says what is wrong, where, and the way out, in one line. The command l
 alone, prints that line and exits with code 2; anything else is a bug of ours and keeps its traceback.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class FrzError(Exception):
     """Base of all errors that a user can cause and mend.
@@ -54,3 +57,11 @@ class CheckpointError(FrzError):
 
 class TrainingError(FrzError):
     """Training cannot start or cannot go on."""
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """The way out for a name that is not known: the nearest that is, and all there are."""
+    names = sorted(set(known))
+    near = difflib.get_close_matches(str(name), names, n=1)
+    have = f"have: {', '.join(names) or 'nothing'}"
+    return f"did you mean {near[0]!r}? ({have})" if near else have

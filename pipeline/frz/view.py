@@ -1,10 +1,12 @@
 """What `frz.open` gives: a store with torch, pandas and dask views for notebooks."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frz.config import import_extra
 from frz.store import ragged
 from frz.store.reader import EventStore
 from frz.store.schema import EVENT, ID, axis_of
@@ -16,7 +18,25 @@ if TYPE_CHECKING:
 
 
 class StoreView(EventStore):
-    """An event store for reading; `store["hit/embedding"]` is a whole array."""
+    """An event store for reading; `store["hit/embedding"]` is a whole array.
+
+    Like a data frame it has the number of its rows (events) as length and its columns (`keys()`) as members. A name
+    that it does not hold is a ConfigError with the nearest.
+    """
+
+    def __repr__(self) -> str:
+        lines = [f"{self.snapshot.name}@{self.snapshot.version}: {self.n_events} events in {self.root}"]
+        for name, spec in sorted(self.schema.arrays.items()):
+            lines.append(f"  {name:<26} {spec.dtype:<8} {(sum(self._rows(name)), *spec.shape)}")
+        return "\n".join(lines)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def _rows(self, name: str) -> list[int]:
+        """Members that an array counts in each part."""
+        axis = axis_of(name)
+        return [part.n_events if axis == EVENT else part.counts[axis] for part in self.snapshot.parts]
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """A whole array, or the offsets of a ragged axis, as numpy."""
@@ -29,22 +49,24 @@ class StoreView(EventStore):
         return torch.from_numpy(self.array(name))
 
     def dask(self, name: str) -> "dask.array.Array":
-        """An array as a lazy dask array, one chunk per part."""
+        """An array as a lazy dask array, one chunk per part; offsets come in one piece."""
         import dask
         import dask.array
 
+        if name not in self.schema.arrays:
+            return dask.array.from_array(self.array(name))
         spec = self.schema.arrays[name]
         read = dask.delayed(lambda index: np.asarray(self.part(index, [name])[name]), pure=True)
-        axis = axis_of(name)
-        rows = [part.n_events if axis == EVENT else part.counts[axis] for part in self.snapshot.parts]
         pieces = [
             dask.array.from_delayed(read(index), shape=(n, *spec.shape), dtype=spec.dtype)
-            for index, n in enumerate(rows)
+            for index, n in enumerate(self._rows(name))
         ]
         return dask.array.concatenate(pieces)
 
     def pandas(self, axis: str, first: int = 0, last: int | None = None) -> "pandas.DataFrame":
         """The arrays of an axis as columns of a data frame, with `event/id` as index.
+
+        Columns stored as float16 come as float32, in which sums and means do not overflow.
 
         Parameters
         ----------
@@ -52,9 +74,14 @@ class StoreView(EventStore):
             `event`, `hit`, `track` …
         first, last : int
             Range of events; default all.
-        """
-        import pandas
 
+        Raises
+        ------
+        ConfigError
+            If there is no such axis, or pandas is not installed.
+        """
+        pd = import_extra("pandas", "parquet")
+        self._check_axis(axis)
         last = self.n_events if last is None else last
         names = [name for name in self.schema.arrays if axis_of(name) == axis]
         arrays = self.range(first, last, [ID, *names])
@@ -62,9 +89,11 @@ class StoreView(EventStore):
         for name in names:
             short, spec = name.partition("/")[2], self.schema.arrays[name]
             values = arrays[name].reshape(len(arrays[name]), -1)
+            values = values.astype(np.float32) if values.dtype == np.float16 else values
             labels = spec.columns or [str(i) for i in range(values.shape[1])]
             for label, column in zip(labels, values.T, strict=False):
                 columns[f"{short}.{label}" if spec.shape else short] = column
         ids = arrays[ID]
         index = ids if axis == EVENT else np.repeat(ids, ragged.lengths(arrays, self.schema, axis))
-        return pandas.DataFrame(columns, index=pandas.Index(index, name=ID))
+        frame: pandas.DataFrame = pd.DataFrame(columns, index=pd.Index(index, name=ID))
+        return frame

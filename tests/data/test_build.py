@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from conftest import tiny_recipe
+from frz.artifacts import versions
 from frz.config import StrictModel
 from frz.data.build import build
 from frz.data.source import Source, Unit
 from frz.errors import ConfigError, SourceError, StoreError
 from frz.store import Array, Axis, EventStore, Schema, snapshot
+from frz.store.journal import Journal
 from frz.store.keys import event_keys
 from frz.store.schema import EventArrays
 
@@ -54,6 +56,7 @@ class Listed(Source):
 
 
 reads: list[str] = []
+COUNTS = ("units_read", "units_skipped", "parts_written", "parts_found")
 
 
 def recipe(units: list[list[int]], **more: Any) -> dict[str, Any]:
@@ -103,10 +106,24 @@ def test_a_line_of_the_journal_that_was_cut_short_costs_that_unit_only(tmp_path)
     assert reads == []
 
 
+def test_a_unit_that_was_begun_is_read_again_and_its_parts_are_found(tmp_path, monkeypatch):
+    units = [list(range(40)), [90, 91]]
+    whole = build(recipe(units), tmp_path / "whole")
+    assert [whole[n] for n in COUNTS] == [2, 0, 2, 0]
+    monkeypatch.setattr(Journal, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        build(recipe(units), tmp_path)
+    monkeypatch.undo()
+    resumed = build(recipe(units), tmp_path)
+    assert [resumed[n] for n in COUNTS] == [2, 0, 1, 1]
+    assert [build(recipe(units), tmp_path)[n] for n in COUNTS] == [0, 2, 0, 0]
+    assert resumed["hash"] == whole["hash"]
+
+
 def test_duplicate_ids_name_both_places_and_make_no_version(tmp_path):
     with pytest.raises(SourceError, match="event id 5 occurs twice: in list 0 and in list 1"):
         build(recipe([[1, 5], [5]]), tmp_path)
-    assert snapshot.versions(tmp_path / "datasets/listed") == []
+    assert versions(tmp_path / "datasets/listed") == []
 
 
 def test_a_value_that_is_not_finite_names_event_and_column(tmp_path):
@@ -150,7 +167,7 @@ def test_a_build_that_another_overtook_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(snapshot, "commit", overtaken)
     with pytest.raises(StoreError, match="another build made version 2"):
         build(recipe([[1], [3]]), tmp_path)
-    assert snapshot.versions(tmp_path / "datasets/listed") == [1, 2]
+    assert versions(tmp_path / "datasets/listed") == [1, 2]
 
 
 def test_muon_sim_grows_without_reading_full_blocks_again(tmp_path):

@@ -95,14 +95,52 @@ def test_a_missing_part_is_an_error_never_zeros(store):
 
 
 def test_unknown_names_and_places_are_refused(store, tmp_path):
-    with pytest.raises(ConfigError, match=r"no array 'hit/rew'.*hit/raw"):
-        store.array("hit/rew")
-    with pytest.raises(IndexError):
-        store.events(np.array([40]))
-    with pytest.raises(IndexError):
-        store.events(np.array([-1]))
+    reads = [
+        store.array,
+        lambda name: store.events([0], [name]),
+        lambda name: store.part(0, [name]),
+        lambda name: store.parts([name]),
+        lambda name: store.range(0, 0, [name]),
+    ]
+    for read in reads:
+        with pytest.raises(ConfigError, match=r"no array 'hit/rew'; did you mean 'hit/raw'\?"):
+            read("hit/rew")
+        with pytest.raises(ConfigError, match=r"no array 'hits/offsets'; did you mean 'hit/offsets'\?"):
+            read("hits/offsets")
+    with pytest.raises(ConfigError, match=r"no axis 'hits'; did you mean 'hit'\?"):
+        store.lengths("hits")
+    with pytest.raises(ConfigError, match="no static array 'wall'; have: nothing"):
+        store.static("wall")
+    with pytest.raises(StoreError, match=r"no events \[30, 41\); give 0 <= first <= last <= 40"):
+        store.range(30, 41)
     with pytest.raises(StoreError, match="no event store"):
         EventStore(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        ([3, 40], "no event at position 40; positions are whole numbers from 0 to 39"),
+        (-1, "no event at position -1;"),
+        (np.array([2**63], np.uint64), "no event at position"),
+        ([1.5], "cannot take events at float64 values"),
+        ([[0, 1]], r"of shape \(1, 2\)"),
+        (np.ones(40, bool), r"np.flatnonzero\(mask\)"),
+        ("first", "positions are whole numbers"),
+    ],
+)
+def test_positions_that_are_no_events_are_refused(store, positions, message):
+    with pytest.raises(StoreError, match=message):
+        store.events(positions)
+
+
+def test_one_position_and_one_name_are_lists_of_one(store):
+    equal(store.events(5), store.events([5]))
+    equal(store.events([], "hit/raw"), store.events(np.empty(0, np.int64), ["hit/raw"]))
+    assert set(store.events(5, "hit/raw")) == {"hit/offsets", "hit/raw"}
+    names = store.keys()
+    assert {"hit/raw", "hit/offsets", "event/id"} <= set(names)
+    assert all(len(store.array(name)) for name in names)
 
 
 def test_splits_cover_all_events_and_tear_no_group(store):

@@ -57,7 +57,7 @@ def entries(artifacts: Path, kind: Kind) -> list[Path]:
 
 
 def versions(store: Path) -> list[int]:
-    """Numbers of the snapshots of an event store, ascending."""
+    """Numbers of the versions of an event store, oldest first."""
     return sorted(int(file.stem) for file in (store / "snapshots").glob("*.json") if file.stem.isdigit())
 
 

@@ -52,7 +52,9 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
     Returns
     -------
     dict
-        Name, version, path, counts of events, parts, units read and skipped, and events per split.
+        Name, version, path, counts and events per split. A unit of the source is `units_read`, or `units_skipped`
+        where the journal has it whole; a part of a unit read is `parts_written`, or `parts_found` where a broken build
+        had committed it before; `parts` is all parts of the version.
 
     Raises
     ------
@@ -77,15 +79,17 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
     limits = PartLimits.for_source(source.n_events)
     entries: list[PartEntry] = []
     places: list[tuple[str, int]] = []  # unit and number of events of each entry, for errors
-    n_read = 0
+    n_read = n_written = n_found = 0
     with progress(f"build {recipe.name}", total=source.n_events, unit="event") as bar:
         for unit in units:
             key = digest_of([kind, source.version, unit.digest, limits.model_dump(), schema.digest()])
             record = journal.find(key)
             if record is None or not _present(root, record):
-                record = _read_unit(source, unit, key, schema, limits, root, bar)
+                record, new = _read_unit(source, unit, key, schema, limits, root, bar)
                 journal.add(record)
                 n_read += 1
+                n_written += new
+                n_found += len(record.entries) - new
             else:
                 bar.advance(sum(part.n_events for part in record.entries))
             entries += record.entries
@@ -121,6 +125,8 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
         "parts": len(done.parts),
         "units_read": n_read,
         "units_skipped": len(units) - n_read,
+        "parts_written": n_written,
+        "parts_found": n_found,
         "counts": {axis: sum(part.counts.get(axis, 0) for part in done.parts) for axis in schema.ordered_axes()},
         "largest": done.largest(),
         "splits": {name: len(store.split(name)) for name in recipe.split.fractions},
@@ -134,17 +140,20 @@ def _present(root: Path, record: UnitRecord) -> bool:
 
 def _read_unit(
     source: Source, unit: Unit, key: str, schema: Schema, limits: PartLimits, root: Path, bar: Any
-) -> UnitRecord:
+) -> tuple[UnitRecord, int]:
+    """The unit as parts, and how many of them were not there yet."""
     entries = []
+    n_written = 0
     for number, arrays in enumerate(cut(_checked(source, unit), source.schema, limits)):
         part_key = digest_of([key, number])
         record = find_part(root, "events", part_key)
         if record is None:
             arrays[KEY] = event_keys(arrays, schema)
             record = write_part(root, "events", part_key, schema, arrays)
+            n_written += 1
         entries.append(entry({"events": record}))
         bar.advance(record.n_events)
-    return UnitRecord(key=key, name=unit.name, entries=tuple(entries))
+    return UnitRecord(key=key, name=unit.name, entries=tuple(entries)), n_written
 
 
 def _checked(source: Source, unit: Unit) -> Iterator[EventArrays]:

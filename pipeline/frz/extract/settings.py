@@ -1,20 +1,28 @@
-"""What decides the bytes of a feature store, and what it is made of."""
+"""What decides the bytes of a feature store, and what it is made of.
+
+Particular: imports no torch, because the help of `frz extract` is made of `Settings`.
+"""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import ConfigDict
 
-from frz.backbones.contract import Backbone
 from frz.config import StrictModel
 from frz.errors import ConfigError
 from frz.store.schema import Array, Schema
+
+if TYPE_CHECKING:
+    from frz.backbones.contract import Backbone
 
 Precision = Literal["fp32", "bf16"]
 
 
 class Settings(StrictModel):
     """Settings of an extraction; everything but `device` and `out` is part of a feature's identity."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     batch_size: int = 256
     """Most events in a batch."""
@@ -27,7 +35,7 @@ class Settings(StrictModel):
     device: str = "auto"
     """`auto` takes a GPU if there is one."""
     out: Path | None = None
-    """Folder of the feature store; default `features/<backbone>-<fingerprint>/<data set>`."""
+    """Folder of the feature store, in place of `features/<backbone>-<fingerprint>` among the artifacts."""
 
     def recipe(self) -> dict[str, Any]:
         """The part of the settings that results depend on."""
@@ -37,7 +45,7 @@ class Settings(StrictModel):
 FEATURES, CARRIED, ANNOTATION = "features", "carried", "annotation"
 
 
-def feature_schema(backbone: Backbone, data: Schema, settings: Settings) -> Schema:
+def feature_schema(backbone: "Backbone", data: Schema, settings: Settings) -> Schema:
     """Schema of the feature store: outputs, annotations, and the targets and book-keeping of the data set.
 
     Raises

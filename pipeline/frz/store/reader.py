@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from frz.errors import ConfigError, StoreError
+from frz.errors import ConfigError, StoreError, nearest
 from frz.store import ragged, snapshot
 from frz.store.part import Part, open_part
-from frz.store.schema import GROUP, EventArrays, Schema, axis_of
+from frz.store.schema import EVENT, GROUP, EventArrays, Schema, axis_of
 from frz.store.snapshot import Snapshot
 
 OPEN_PARTS = 1024
@@ -75,22 +75,43 @@ class EventStore:
     def _open_part(self, index: int, group: str) -> Part:
         return open_part(self.root, group, self.snapshot.parts[index].groups[group])
 
-    def _group(self, name: str) -> str:
-        if name not in self.schema.arrays:
-            have = ", ".join(sorted(self.schema.arrays))
-            raise ConfigError(f"no array {name!r}", where=str(self.root), way_out=f"arrays: {have}")
-        return self.schema.arrays[name].group
+    def keys(self) -> list[str]:
+        """Names of the arrays and of the offsets of the ragged axes, sorted."""
+        ragged_axes = [name for name, axis in self.schema.axes.items() if axis.length is None]
+        return sorted([*self.schema.arrays, *(f"{axis}/offsets" for axis in ragged_axes)])
 
-    def _mapped(self, index: int, names: Iterable[str] | None) -> EventArrays:
+    def _names(self, names: Iterable[str] | None) -> list[str]:
+        """The arrays asked for, default all; a bare name is a list of one.
+
+        Raises
+        ------
+        ConfigError
+            If there is no array of that name.
+        """
+        if names is None:
+            return list(self.schema.arrays)
+        names = [names] if isinstance(names, str) else list(names)
+        for name in names:
+            if name not in self.schema.arrays and name not in self.keys():
+                raise ConfigError(f"no array {name!r}", where=str(self.root), way_out=nearest(name, self.keys()))
+        return names
+
+    def _check_axis(self, axis: str) -> None:
+        """Refuse an axis that the store does not have."""
+        axes = [EVENT, *self.schema.axes]
+        if axis not in axes:
+            raise ConfigError(f"no axis {axis!r}", where=str(self.root), way_out=nearest(axis, axes))
+
+    def _mapped(self, index: int, names: list[str]) -> EventArrays:
         """Arrays of a part as they lie on disk, with the offsets that they need."""
         arrays: EventArrays = {}
-        for name in self.schema.arrays if names is None else names:
+        for name in names:
             axis, _, rest = name.partition("/")
             for step in self.schema.lineage(axis):
                 if self.schema.axes[step].length is None and f"{step}/offsets" not in arrays:
                     arrays[f"{step}/offsets"] = self._offsets(index, step)
             if rest != "offsets":
-                arrays[name] = self._part(index, self._group(name))[name]
+                arrays[name] = self._part(index, self.schema.arrays[name].group)[name]
         return arrays
 
     def _offsets(self, index: int, axis: str) -> NDArray[Any]:
@@ -102,18 +123,25 @@ class EventStore:
 
     def part(self, index: int, names: Iterable[str] | None = None) -> EventArrays:
         """The events of one part; values are mapped, not copied."""
-        return self._mapped(index, names)
+        return self._mapped(index, self._names(names))
 
     def parts(self, names: Iterable[str] | None = None) -> Iterator[EventArrays]:
         """All parts in order."""
-        names = None if names is None else list(names)
-        return (self.part(index, names) for index in range(self.n_parts))
+        names = self._names(names)
+        return (self._mapped(index, names) for index in range(self.n_parts))
 
     def range(self, first: int, last: int, names: Iterable[str] | None = None) -> EventArrays:
-        """Events [first, last)."""
+        """Events [first, last).
+
+        Raises
+        ------
+        StoreError
+            If the range is not within the store.
+        """
         if not 0 <= first <= last <= self.n_events:
-            raise IndexError(f"events [{first}, {last}) of a store of {self.n_events}")
-        names = None if names is None else list(names)
+            way_out = f"give 0 <= first <= last <= {self.n_events}"
+            raise StoreError(f"no events [{first}, {last})", where=str(self.root), way_out=way_out)
+        names = self._names(names)
         if first == last:
             return self._none(names)
         begin = int(np.searchsorted(self.part_bounds, first, side="right")) - 1
@@ -125,20 +153,18 @@ class EventStore:
             pieces.append(ragged.slice_events(self._mapped(index, names), self.schema, low, high))
         return ragged.concat(pieces)
 
-    def events(self, positions: NDArray[Any], names: Iterable[str] | None = None) -> EventArrays:
-        """The events at `positions` (n,), in that order; repeats are allowed.
+    def events(self, positions: ArrayLike, names: Iterable[str] | None = None) -> EventArrays:
+        """The events at `positions` (n,) or at one position, in that order; repeats are allowed.
 
         Raises
         ------
-        IndexError
-            If a position is negative or beyond the last event.
+        StoreError
+            If a position is not a whole number, negative or beyond the last event.
         """
-        positions = np.asarray(positions, np.int64)
-        names = None if names is None else list(names)
+        positions = self._positions(np.atleast_1d(positions))
+        names = self._names(names)
         if len(positions) == 0:
             return self._none(names)
-        if positions.min() < 0 or positions.max() >= self.n_events:
-            raise IndexError(f"events outside a store of {self.n_events}")
         part_of = np.searchsorted(self.part_bounds, positions, side="right") - 1
         order = np.argsort(part_of, kind="stable")
         used, begins = np.unique(part_of[order], return_index=True)
@@ -153,10 +179,24 @@ class EventStore:
         back[order] = np.arange(len(order))
         return ragged.take(joined, self.schema, back)
 
-    def _none(self, names: list[str] | None) -> EventArrays:
+    def _positions(self, positions: NDArray[Any]) -> NDArray[np.int64]:
+        """Positions as int64, each within the store."""
+        if positions.ndim == 1 and (positions.dtype.kind in "iu" or positions.size == 0):
+            positions = positions.astype(np.int64, copy=False)
+            if positions.size == 0 or (positions.min() >= 0 and positions.max() < self.n_events):
+                return positions
+            what = f"no event at position {positions[(positions < 0) | (positions >= self.n_events)][0]}"
+        else:
+            what = f"cannot take events at {positions.dtype} values of shape {positions.shape}"
+        way_out = f"positions are whole numbers from 0 to {self.n_events - 1}"
+        if positions.dtype.kind == "b":
+            way_out += "; np.flatnonzero(mask) makes them from a mask"
+        raise StoreError(what, where=str(self.root), way_out=way_out)
+
+    def _none(self, names: list[str]) -> EventArrays:
         """No events, with the right dtypes and shapes."""
         arrays: EventArrays = {}
-        for name in self.schema.arrays if names is None else names:
+        for name in names:
             axis, _, rest = name.partition("/")
             for step in self.schema.lineage(axis):
                 if self.schema.axes[step].length is None:
@@ -172,6 +212,7 @@ class EventStore:
 
     def lengths(self, axis: str) -> NDArray[np.int64]:
         """Members of `axis` in each event (n_event,)."""
+        self._check_axis(axis)
         names = [f"{step}/offsets" for step in self.schema.lineage(axis) if self.schema.axes[step].length is None]
         if not names:
             fixed = [self.schema.axes[step].length or 0 for step in self.schema.lineage(axis)]
@@ -184,7 +225,16 @@ class EventStore:
         return self.snapshot.split.members(name, self.array(GROUP))
 
     def static(self, name: str) -> NDArray[Any]:
-        """A static array."""
+        """A static array.
+
+        Raises
+        ------
+        ConfigError
+            If there is none of that name.
+        """
+        if name not in self.snapshot.static:
+            way_out = nearest(name, self.snapshot.static)
+            raise ConfigError(f"no static array {name!r}", where=str(self.root), way_out=way_out)
         return snapshot.read_static(self.root, name, self.snapshot.static[name])
 
     def nbytes(self, name: str) -> int:

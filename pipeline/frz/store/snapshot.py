@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frz.artifacts import versions
 from frz.config import StrictModel, digest_of
 from frz.errors import StoreError
 from frz.store import atomic, shard
@@ -97,11 +98,6 @@ def prepare_root(root: Path) -> None:
         top = root / "events.zarr" / "zarr.json"
         atomic.create(top, json.dumps(group_metadata({})).encode(), root / "tmp")
     atomic.sweep(root / "tmp")
-
-
-def versions(root: Path) -> list[int]:
-    """Versions of a store, oldest first."""
-    return sorted(int(path.stem) for path in (root / "snapshots").glob("*.json") if path.stem.isdigit())
 
 
 def read(root: Path, version: int | None = None) -> Snapshot | None:
