@@ -8,7 +8,7 @@ import pytest
 from frz import errors
 from frz.errors import ConfigError, FrzError
 
-LEAVES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls is not FrzError]
+LEAVES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, FrzError) and c is not FrzError]
 
 
 @pytest.mark.parametrize(
