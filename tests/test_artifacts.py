@@ -111,8 +111,11 @@ def test_a_folder_that_is_no_store_and_a_store_without_versions_are_refused(root
     with pytest.raises(StoreError, match="is not a data set"):
         artifacts.dataset(tmp_path / "plain", root)
     add_store(root / "datasets" / "broken-off")
-    with pytest.raises(StoreError, match="holds no version yet"):
+    with pytest.raises(StoreError, match="holds no version yet; run 'frz data build' to finish it"):
         artifacts.dataset("broken-off", root)
+    unfinished = add_store(root / "features" / "muon-00000000")
+    with pytest.raises(StoreError, match="holds no version yet; run 'frz extract' to finish it"):
+        artifacts.find(str(unfinished), root)
 
 
 def test_a_damaged_snapshot_is_named(root: Path) -> None:
@@ -150,7 +153,9 @@ def test_features_that_are_not_there(root: Path) -> None:
         artifacts.features("muon-3f", root)
     with pytest.raises(StoreError, match=r"no feature store 'mu' in "):
         artifacts.features("mu", root)
-    with pytest.raises(StoreError, match=r"no feature store 'velo' in .*have: muon-3f2a9c01"):
+    with pytest.raises(StoreError, match=r"no feature store 'muo' in .*did you mean 'muon'\?"):
+        artifacts.features("muo", root)
+    with pytest.raises(StoreError, match=r"no feature store 'velo' in .*have: muon, muon-3f2a9c01"):
         artifacts.features("velo", root)
 
 

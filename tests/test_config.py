@@ -34,6 +34,8 @@ class Run(StrictModel):
     shape: Annotated[Circle | Square, Field(discriminator="kind")] | None = None
     loose: Circle | Optimiser | None = None
     epochs: int = 1
+    rate: float = Field(default=0.0, ge=0)
+    paths: str | list[str] = ""
 
     @field_validator("name")
     @classmethod
@@ -70,15 +72,17 @@ def test_a_file_is_read_and_overridden(tmp_path: Path) -> None:
     [
         ("", "expected a mapping of keys to values"),
         ("- 1\n- 2\n", "expected a mapping of keys to values"),
-        ("a: [1\n", "not valid YAML"),
-        ("a: 1\nb: {c: 1, d: 2, c: 3}\n", "key 'c' is given twice"),
+        ("a: [1\nb: 2", ":2:2: not valid YAML: expected ',' or ']', but got ':'"),
+        ("a: 1\n\tb: 2\n", ":2:1: not valid YAML: found character '\\t' that cannot start any token"),
+        ("a: \x00\n", "not valid YAML: unacceptable character"),
+        ("a: 1\nb: {c: 1, d: 2, c: 3}\n", ":2:17: not valid YAML: key 'c' is given twice"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_refused(text: str, message: str, tmp_path: Path) -> None:
     path = write(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         read_yaml(path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(f"{path}:")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -89,8 +93,13 @@ def test_a_key_may_replace_what_a_merge_brought_in(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_missing_or_not_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such config file"):
+    with pytest.raises(ConfigError, match="no such config file; check the path"):
         read_yaml(tmp_path / "nothing.yaml")
+    write(tmp_path, "name: a")
+    with pytest.raises(ConfigError, match=r"no such config file; did you mean 'run.yaml'\?"):
+        read_yaml(tmp_path / "runs.yaml")
+    with pytest.raises(ConfigError, match="is a folder, not a config file; have: run.yaml"):
+        read_yaml(tmp_path)
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"a: \xff\xfe\n")
     with pytest.raises(ConfigError, match="not valid YAML"):
@@ -104,7 +113,7 @@ def test_a_file_that_is_missing_or_not_text_is_refused(tmp_path: Path) -> None:
         ("=3", "not of the form"),
         ("a..b=3", "not of the form"),
         ("name.first=3", "'name' in 'name.first' holds a value"),
-        ("epochs=[1", "value of 'epochs' is not valid YAML"),
+        ("epochs=[1", "value of 'epochs' is not valid YAML: expected ',' or ']'"),
     ],
 )
 def test_bad_overrides_are_refused(text: str, message: str) -> None:
@@ -142,11 +151,17 @@ def test_a_misspelt_required_key_is_reported_rather_than_its_absence() -> None:
     [
         ({}, "f: key 'name' is missing; add it"),
         ({"name": "a", "shape": {"kind": "circle"}}, "f: key 'shape.radius' is missing; add it"),
-        ({"name": "a", "epochs": "many"}, "f: epochs = 'many': Input should be a valid integer"),
+        ({"name": "a", "epochs": "many"}, "f: epochs = 'many': should be an integer"),
+        ({"name": "a", "epochs": None}, "f: epochs = nothing: should be an integer"),
+        ({"name": "a", "epochs": 1.5}, "f: epochs = 1.5: should be an integer"),
+        ({"name": "a", "optimiser": "adam"}, "f: optimiser = 'adam': should be a mapping of keys to values"),
+        ({"name": "a", "optimiser": {"betas": [1]}}, "f: key 'optimiser.betas.1' is missing"),
+        ({"name": "a", "paths": 3}, "f: paths = 3: should be text"),
+        ({"name": "a", "rate": -1}, "f: rate = -1: should be greater than or equal to 0"),
         ({"name": "bad"}, "f: name = 'bad': is reserved"),
         ({"name": "a", "epochs": 13}, "f: epochs and name do not fit"),
         ({"name": "a", "shape": {"kind": "star"}}, "'star'"),
-        ({"name": "a", "layers": 3}, "f: layers = 3: Input should be a valid list"),
+        ({"name": "a", "layers": 3}, "f: layers = 3: should be a list"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_it(values: dict[str, object], message: str) -> None:
@@ -177,8 +192,8 @@ def test_classes_are_found_by_word_and_by_import_path() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("pth", "unknown source 'pth'; did you mean 'path'? (or give package.module:Class)"),
-        ("zzz", "unknown source 'zzz'; known: path"),
+        ("pth", "unknown source 'pth'; did you mean 'path'? (have: path), or give package.module:Class"),
+        ("zzz", "unknown source 'zzz'; have: path, or give package.module:Class"),
         ("no_such_module:X", "cannot import source 'no_such_module:X': No module named 'no_such_module'"),
         ("pathlib:Pth", "cannot import source 'pathlib:Pth'"),
         ("math:pi", "source 'math:pi' is not a class"),

@@ -60,7 +60,7 @@ def test_a_killed_build_goes_on_to_the_same_content(fresh_python, tiny, tmp_path
     died = die(fresh_python, "build", moment, number, tmp_path)
     assert died.returncode == -signal.SIGKILL, died.stderr
     root = tmp_path / "datasets/tiny"
-    assert snapshot.versions(root) == []
+    assert names.versions(root) == []
     build(tiny_recipe(), tmp_path)
     assert snapshot.read(root).hash == snapshot.read(tiny / "datasets/tiny").hash
     assert list((root / "tmp").iterdir()) == []
@@ -74,7 +74,7 @@ def test_a_killed_extraction_goes_on_to_the_same_content(fresh_python, tiny, tmp
     shutil.rmtree(root)
     died = die(fresh_python, "extract", moment, number, artifacts)
     assert died.returncode == -signal.SIGKILL, died.stderr
-    assert snapshot.versions(root) == []
+    assert names.versions(root) == []
     result = extract("tiny", artifacts, settings=FP32)
     assert snapshot.read(root).hash == expected
     assert result["events_taken"] > 0
@@ -88,7 +88,7 @@ def test_ctrl_c_during_extraction_keeps_what_is_committed(fresh_python, tiny, tm
     shutil.rmtree(root)
     stopped = die(fresh_python, "extract", "after", 6, artifacts, signal.SIGINT)
     assert "KeyboardInterrupt" in stopped.stderr
-    assert snapshot.versions(root) == []
+    assert names.versions(root) == []
     assert list((root / "tmp").iterdir()) == []
     assert extract("tiny", artifacts, settings=FP32)["events_taken"] > 0
     assert snapshot.read(root).hash == expected

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from frz import inventory
-from frz.errors import CheckpointError
+from frz.errors import CheckpointError, ConfigError
 from frz.store import Array, Axis, Catalogue, Schema, Snapshot, Split, snapshot, write_part
 from frz.store.catalogue import entry
 
@@ -53,18 +53,33 @@ def root(tmp_path: Path) -> Path:
     for run, finished in (("11111111", True), ("22222222", False)):
         folder = tmp_path / "backbones" / "net" / run
         folder.mkdir(parents=True)
-        (folder / "card.json").write_text(json.dumps({"finished": finished, "created": f"2026-01-0{run[0]}"}))
+        card = {"finished": finished, "created": f"2026-01-0{run[0]}T02:03:04+00:00"}
+        known = {"epochs": 7, "score": 0.5, "fingerprint": "ab" * 32} if finished else {}
+        (folder / "card.json").write_text(json.dumps(card | known))
     write_safetensors(tmp_path / "backbones" / "net" / "11111111" / "best.safetensors", {"a": [3, 4], "b": [5]})
     return tmp_path
 
 
 def test_the_listing_has_a_row_for_everything(root: Path) -> None:
     rows = inventory.listing(root)
-    assert [(r["kind"], r["name"], r["state"], r["versions"], r["events"]) for r in rows] == [
-        ("datasets", "tiny@2", "finished", 2, 3),
-        ("backbones", "net@11111111", "finished", None, None),
-        ("backbones", "net@22222222", "unfinished", None, None),
+    assert [(r["kind"], r["name"], r["state"]) for r in rows] == [
+        ("datasets", "tiny@2", "finished"),
+        ("backbones", "net@11111111", "finished"),
+        ("backbones", "net@22222222", "unfinished"),
     ]
+    assert (rows[0]["versions"], rows[0]["events"]) == (2, 3)
+    known = [(row["epochs"], row["score"], row["fingerprint"], row["created"]) for row in rows[1:]]
+    assert known == [(7, 0.5, "abababab", "2026-01-01 02:03"), (None, None, None, "2026-01-02 02:03")]
+
+
+def test_the_newest_run_is_the_one_that_the_bare_name_means(root: Path) -> None:
+    for finished, newest in (({}, "11111111"), ({"00000000": "2026-01-03"}, "00000000")):
+        for run, created in finished.items():
+            (root / "backbones" / "net" / run).mkdir()
+            card = {"finished": True, "created": created}
+            (root / "backbones" / "net" / run / "card.json").write_text(json.dumps(card))
+        marked = [row["name"] for row in inventory.listing(root) if row.get("newest")]
+        assert marked == [f"net@{newest}"] == [inventory.describe("net", root)["name"]]
 
 
 def test_every_listed_name_can_be_described(root: Path) -> None:
@@ -72,13 +87,25 @@ def test_every_listed_name_can_be_described(root: Path) -> None:
         assert Path(inventory.describe(row["name"], root)["path"]).is_dir()
 
 
-def test_nothing_lies_in_a_folder_that_does_not_exist(tmp_path: Path) -> None:
-    assert inventory.listing(tmp_path / "none") == []
+def test_nothing_lies_in_an_empty_folder_or_where_the_default_would_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert inventory.listing(tmp_path) == inventory.listing(Path("artifacts")) == []
+
+
+def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="none: no such folder"):
+        inventory.listing(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="file: is a file"):
+        inventory.listing(tmp_path / "file")
 
 
 def test_a_store_that_was_broken_off_is_listed_as_empty(root: Path) -> None:
     snapshot.prepare_root(root / "datasets" / "begun")
-    assert [(r["name"], r["state"], r["events"]) for r in inventory.listing(root)][0] == ("begun", "empty", 0)
+    first = inventory.listing(root)[0]
+    assert (first["name"], first["state"], first["events"]) == ("begun", "empty", 0)
 
 
 def test_a_store_is_described_by_its_counts_and_sizes(root: Path) -> None:

@@ -78,10 +78,18 @@ def test_an_interrupted_run_ends_in_the_same_weights(tiny, tmp_path, monkeypatch
     again = {**trainer(max_epochs=2, checkpoint_minutes=0), "name": "whole"}
     with pytest.raises(KeyboardInterrupt):
         train(again, artifacts)
-    assert names.card(next((artifacts / "backbones/whole").iterdir()))["finished"] is False
+    (folder,) = (artifacts / "backbones/whole").iterdir()
+    assert names.card(folder)["finished"] is False
+    began = "2026-01-01T00:00:00+00:00"
+    (folder / "card.json").write_text(json.dumps({"finished": False, "created": began}))
     monkeypatch.setattr(HitTrack, "loss", loss)
     resumed = train(again, artifacts)
-    assert resumed["resumed"]
+    assert whole["status"] == "trained"
+    assert resumed["status"] == "resumed after epoch 1, step 7"
+    assert resumed["created"] == began
+    finished = train(again, artifacts)
+    assert finished == resumed | {"status": "finished before: nothing to do"}
+    assert list(finished) == list(resumed)  # in the order it was made
     assert resumed["fingerprint"] == whole["fingerprint"]
 
 

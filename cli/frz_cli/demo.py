@@ -6,7 +6,7 @@ from frz_cli.output import emit
 
 def demo(
     artifacts: options.Artifacts = None,
-    overrides: options.Set = None,
+    overrides: options.SetBelow = None,
     as_json: options.Json = False,
 ) -> None:
     """The whole path on simulated muons, in minutes.

@@ -1,7 +1,8 @@
 """`frz evaluate` and `frz predict`: what a trained backbone or head is worth, and what it says."""
 
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +13,7 @@ from frz_cli.output import emit
 def evaluate(
     target: Annotated[str, typer.Argument(metavar="NAME", help="A backbone or a head: its name or its run's folder.")],
     artifacts: options.Artifacts = None,
-    overrides: options.Set = None,
+    overrides: options.SetBelow = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure a backbone or head on the test split."""
@@ -20,19 +21,56 @@ def evaluate(
     from frz.config import override
     from frz.evaluation.run import evaluate as run
 
-    emit(run(target, root(artifacts), override({}, overrides or ())), as_json)
+    result = run(target, root(artifacts), override({}, overrides or ()))
+    emit(result if as_json else _for_people(result), as_json)
+
+
+def _for_people(result: dict[str, Any]) -> dict[str, Any]:
+    """Every number of tracking as a row with its interval and what it is counted of; bins with their edges."""
+    told = dict(result)
+    if "tracking" in told:  # of a backbone
+        valid, least = told.pop("valid_slots"), told.pop("min_hits")
+        of = f"of {valid:,} valid slots those with {least} or more hits"
+        told["predicted_tracks"] = f"{told['predicted_tracks']:,} ({of})"
+    for table in ("slots", "tracking", "tracking_long"):
+        if table in told:
+            told[table] = {name: _interval(number) for name, number in told[table].items()}
+    if "binned" in told:
+        told["binned"] = {name: _bins(name, found) for name, found in told["binned"].items()}
+    return told
+
+
+def _interval(number: Any) -> dict[str, Any]:
+    """One row: a proportion, a mean, or a plain number."""
+    if not isinstance(number, dict):
+        return {"value": number}
+    value = number["value"]
+    if "total" in number:
+        low, high, counted = number["low"], number["high"], f"{number['successes']:,} of {number['total']:,}"
+    else:
+        error, counted = number["error"], f"mean of {number['count']:,}"
+        low, high = (None, None) if error is None else (value - error, value + error)
+    return {"value": value, "low": low, "high": high, "counted": counted}
+
+
+def _bins(name: str, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of bins; what lies outside is the last, if there is any."""
+    unit = "" if found["unit"] in ("", "1") else f" {found['unit']}"
+    ranges = [f"{low:.4g} to {high:.4g}{unit}" for low, high in pairwise(found["edges"])]
+    rows = [*zip(ranges, found["bins"], strict=True), ("outside", found["outside"])]
+    return [{name: where, **_interval(number)} for where, number in rows if where != "outside" or number["total"]]
 
 
 def predict(
     head: Annotated[str, typer.Argument(metavar="HEAD", help="A head: its name or its run's folder.")],
     data: Annotated[str, typer.Option("--data", metavar="NAME", help="Data set to apply backbone and head to.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Parquet file to write.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write: .parquet or .csv.")],
     artifacts: options.Artifacts = None,
     as_json: options.Json = False,
 ) -> None:
     """Apply backbone and head to a data set.
 
-    Writes one row per prediction to a Parquet file.
+    Writes one row per prediction.
     """
     from frz.artifacts import root
     from frz.joint.predict import predict as run

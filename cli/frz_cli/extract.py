@@ -14,7 +14,7 @@ def extract(
         str | None, typer.Option("--data", metavar="NAME", help="Data set (default: what the backbone was trained on).")
     ] = None,
     artifacts: options.Artifacts = None,
-    overrides: options.Set = None,
+    overrides: options.SetBelow = None,
     as_json: options.Json = False,
 ) -> None:
     """Keep what a frozen backbone says of a data set.

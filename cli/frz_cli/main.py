@@ -6,7 +6,10 @@ Particular: commands import the library inside their bodies, so that `frz --help
 import errno
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -14,6 +17,7 @@ from typer.core import TyperGroup
 from frz import progress
 from frz.errors import FrzError
 from frz_cli import data, demo, evaluate, export, extract, gc, output, show, train, verify
+from frz_cli.keys import taking
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -23,25 +27,48 @@ _ENVIRONMENT_ERRNOS = (
 )
 
 
+# What click raises for a wrong command line; typer carries it under different names, and its subclass under this one.
+UsageError: Any = typer.BadParameter.__base__
+
+
 class Commands(TyperGroup):
     """Turns what a user can mend into one line on stderr; any other exception keeps its traceback."""
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read what stands before the command."""
+        with _one_line():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the line names."""
-        try:
+        with _one_line():
             return super().invoke(ctx)
-        except FrzError as error:
-            output.fail(str(error))
-            raise typer.Exit(USER_ERROR) from None
-        except KeyboardInterrupt:
-            typer.echo("interrupted; the same command continues", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-        except OSError as error:
-            if error.errno not in _ENVIRONMENT_ERRNOS:
-                raise
-            where = f"{error.filename}: " if error.filename else ""
-            output.fail(f"{where}{error.strerror}; mend that and run the same command again")
-            raise typer.Exit(USER_ERROR) from None
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except FrzError as error:
+        output.fail(str(error))
+        raise typer.Exit(USER_ERROR) from None
+    except UsageError as error:
+        message, *rest = error.format_message().splitlines()
+        if rest:  # the whole help, where a group of commands is given nothing
+            raise
+        what = message[0].lower() + message[1:].rstrip(".")
+        command = error.ctx.command_path if error.ctx else "frz"
+        output.fail(f"{what}{' ' if what.endswith('?') else '; '}see '{command} --help'")
+        raise typer.Exit(USER_ERROR) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command continues", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT_ERRNOS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        output.fail(f"{where}{error.strerror}; mend that and run the same command again")
+        raise typer.Exit(USER_ERROR) from None
 
 
 app = typer.Typer(
@@ -49,18 +76,33 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if not asked:
+        return
+    try:
+        typer.echo(f"frz {metadata.version('frz')}")
+    except metadata.PackageNotFoundError:
+        typer.echo("frz, run from its source without being installed")
+    raise typer.Exit
+
+
 @app.callback()
-def begin() -> None:
+def begin(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     """Train a backbone once, run it frozen once, train heads on its cached features in seconds."""
+    del version
     progress.show("auto")
 
 
-app.command("demo")(demo.demo)
+app.command("demo", cls=taking("frz.evaluation.settings:DemoSettings"))(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("train-backbone")(train.backbone)
-app.command("extract")(extract.extract)
+app.command("extract", cls=taking("frz.extract.settings:Settings"))(extract.extract)
 app.command("train-head")(train.head)
-app.command("evaluate")(evaluate.evaluate)
+app.command("evaluate", cls=taking("frz.evaluation.settings:EvaluateSettings"))(evaluate.evaluate)
 app.command("predict")(evaluate.predict)
 app.command("export")(export.export)
 app.command("ls")(show.ls)

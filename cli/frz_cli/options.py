@@ -16,6 +16,10 @@ Set: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in trainer.max_epochs=10; repeatable."),
 ]
+SetBelow: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting (the keys are below); repeatable."),
+]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout; logs stay on stderr.")
 ]

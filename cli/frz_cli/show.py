@@ -1,5 +1,6 @@
 """`frz ls` and `frz show`: what lies in the artifacts folder."""
 
+from itertools import groupby
 from typing import Annotated
 
 import typer
@@ -15,8 +16,10 @@ def ls(artifacts: options.Artifacts = None, as_json: options.Json = False) -> No
 
     folder = root(artifacts)
     rows = listing(folder)
-    if rows or as_json:
+    if as_json:
         emit(rows, as_json)
+    elif rows:  # a table per kind, whose rows have the same columns
+        emit({kind: list(of_kind) for kind, of_kind in groupby(rows, lambda row: row.pop("kind"))}, as_json)
     else:
         typer.echo(f"nothing in {folder} yet; start with 'frz demo' or 'frz data build'", err=True)
 

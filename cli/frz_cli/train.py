@@ -1,12 +1,15 @@
 """`frz train-backbone` and `frz train-head`: the two stages of training."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from frz_cli import options
 from frz_cli.output import emit
+
+AT_LENGTH = ("epoch_metrics", "versions")
+"""What people are shown by `frz show` and not at the end of a training."""
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, as under configs/.")]
 
@@ -25,7 +28,7 @@ def backbone(
     from frz.config import read_yaml
     from frz.pretrain import train
 
-    emit(train(read_yaml(config, overrides or ()), root(artifacts), str(config)), as_json)
+    _tell(train(read_yaml(config, overrides or ()), root(artifacts), str(config)), as_json)
 
 
 def head(
@@ -45,4 +48,8 @@ def head(
     from frz.config import read_yaml
     from frz.heads.run import train
 
-    emit(train(read_yaml(config, overrides or ()), root(artifacts), str(config), features), as_json)
+    _tell(train(read_yaml(config, overrides or ()), root(artifacts), str(config), features), as_json)
+
+
+def _tell(result: dict[str, Any], as_json: bool) -> None:
+    emit(result if as_json else {key: value for key, value in result.items() if key not in AT_LENGTH}, as_json)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from frz.errors import ConfigError
+from frz.errors import ConfigError, nearest
 
 
 class StrictModel(BaseModel):
@@ -33,13 +33,19 @@ def read_yaml(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]
     Raises
     ------
     ConfigError
-        If the file is missing, is not a YAML mapping, or an override is not `key=value`.
+        If the file is missing, is not a YAML mapping (naming line and column), or an override is not `key=value`.
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError("no such config file", where=str(path), way_out="check the path")
+        what = "is a folder, not a config file" if path.is_dir() else "no such config file"
+        beside = [found.name for found in (path if path.is_dir() else path.parent).glob("*.yaml")]
+        raise ConfigError(what, where=str(path), way_out=nearest(path.name, beside) if beside else "check the path")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"not valid YAML: {error.problem}", where=where) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"not valid YAML: {error}", where=str(path)) from None
     if not isinstance(values, dict):
@@ -69,7 +75,8 @@ def override(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
         try:
             node[last] = yaml.load(value, _UniqueKeys)
         except yaml.YAMLError as error:
-            raise ConfigError(f"value of {key!r} is not valid YAML: {error}", where="--set") from None
+            problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else error
+            raise ConfigError(f"value of {key!r} is not valid YAML: {problem}", where="--set") from None
     return values
 
 
@@ -97,20 +104,20 @@ def parse(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise _explain(model, error, where) from None
+        raise _explain(model, values, error, where) from None
 
 
-def _explain(model: type[BaseModel], error: ValidationError, where: str) -> ConfigError:
+def _explain(model: type[BaseModel], values: Mapping[str, Any], error: ValidationError, where: str) -> ConfigError:
     """One line for the fault that explains most: a misspelt key before what its absence causes, then the deepest."""
     faults = sorted(error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"])))
     for fault in faults:
         if fault["type"] != "extra_forbidden":
             break
-        known, key = _follow(model, fault["loc"])
+        known, key = _follow(model, values, fault["loc"])
         if near := difflib.get_close_matches(str(fault["loc"][-1]), known, n=1):
             return ConfigError(f"unknown key {key!r}", where=where, way_out=f"did you mean {near[0]!r}?")
     fault = faults[0]
-    known, key = _follow(model, fault["loc"])
+    known, key = _follow(model, values, fault["loc"])
     if fault["type"] == "extra_forbidden":
         return ConfigError(f"unknown key {key!r}", where=where, way_out=f"known keys: {', '.join(known) or 'none'}")
     if fault["type"] == "missing":
@@ -119,19 +126,36 @@ def _explain(model: type[BaseModel], error: ValidationError, where: str) -> Conf
     if fault["type"] == "value_error" and isinstance(fault["input"], dict):
         # A rule between several keys: the whole mapping as "found" would drown it.
         return ConfigError(f"{key}: {rule}" if key else rule, where=where)
+    kind, _, fails = fault["type"].partition("_")
+    if kind in _NEEDS and fails in ("type", "parsing", "from_float"):
+        rule = f"should be {_NEEDS[kind]}"
+    rule = rule.replace("Input should", "should")
     return ConfigError(f"{key} = {_short(fault['input'])}: {rule}", where=where)
 
 
+_NEEDS = {
+    "int": "an integer",
+    "float": "a number",
+    "string": "text",
+    "bool": "true or false",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a mapping of keys to values",
+    "model": "a mapping of keys to values",
+}
+"""What the value of a key should be, by the first word of the code that pydantic gives its error."""
+
+
 def _short(value: Any, limit: int = 80) -> str:
-    text = repr(value)
+    text = "nothing" if value is None else repr(value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-def _follow(model: type[BaseModel], path: Sequence[str | int]) -> tuple[list[str], str]:
+def _follow(model: type[BaseModel], values: Any, path: Sequence[str | int]) -> tuple[list[str], str]:
     """Keys known beside the last step of `path`, and the dotted key as the user wrote it.
 
     Steps that are no fields are positions in lists and keys of mappings, or the member of a union that pydantic
-    tried (its class name, or the value that tells it apart); the latter stand in no file.
+    tried (its type, or the value that tells it apart); the latter stand in no file.
     """
     current, written = [model], []
     known: list[str] = []
@@ -139,8 +163,11 @@ def _follow(model: type[BaseModel], path: Sequence[str | int]) -> tuple[list[str
         known = sorted({name for c in current for name in c.model_fields})
         fields = [c.model_fields[str(step)] for c in current if step in c.model_fields]
         members = [c for c in current if step == c.__name__ or _has_tag(c, step)]
-        if fields or not members:
+        inside = isinstance(values, Mapping) and step in values
+        if fields or inside or isinstance(step, int):
             written.append(str(step))
+        if inside or (isinstance(values, list) and isinstance(step, int) and step < len(values)):
+            values = values[step]
         if fields:
             current = [m for field in fields for m in _models(field.annotation)]
         elif members:
@@ -186,9 +213,8 @@ def import_class(spec: str, table: Mapping[str, str], kind: str) -> type[Any]:
     target = table.get(spec, spec)
     module_name, colon, class_name = target.partition(":")
     if not colon:
-        near = difflib.get_close_matches(spec, table, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(table))}"
-        raise ConfigError(f"unknown {kind} {spec!r}", way_out=f"{hint} (or give package.module:Class)")
+        way_out = f"{nearest(spec, table)}, or give package.module:Class"
+        raise ConfigError(f"unknown {kind} {spec!r}", way_out=way_out)
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from frz import artifacts
-from frz.errors import CheckpointError
+from frz.errors import CheckpointError, ConfigError
 from frz.store.reader import EventStore
+
+DEFAULT = Path("artifacts")
+"""The folder that need not be there yet."""
 
 
 def listing(folder: Path) -> list[dict[str, Any]]:
@@ -20,43 +23,63 @@ def listing(folder: Path) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        kind, name (as commands take it), created, state (`finished`, `unfinished`, `empty`), versions and
-        events (stores only, of the newest version).
+        By kind, oldest run first. Always kind, name, created (UTC, to the minute) and state (`finished`, `unfinished`,
+        `empty`). Of stores: versions, and events of the newest version, which is the one named. Of runs: newest
+        (whether it is the finished run that the bare name means) and, None where a card has none, epochs, score (lowest
+        validation loss) and the first eight digits of a backbone's fingerprint.
 
     Raises
     ------
+    ConfigError
+        If the folder is a file, or does not exist and is not the default.
     StoreError
         If a card or a snapshot is damaged.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError("is a file", where=str(folder), way_out="give the folder of the artifacts")
+    if not folder.exists() and folder != DEFAULT:
+        raise ConfigError("no such folder", where=str(folder), way_out="check the path, or make something in it first")
     rows: list[dict[str, Any]] = []
     for kind in artifacts.KINDS:
         for path in artifacts.entries(folder, kind):
-            if kind in ("datasets", "features"):
-                numbers, newest = artifacts.versions(path), artifacts.latest_snapshot(path)
-                rows.append(
-                    {
-                        "kind": kind,
-                        "name": f"{path.name}@{numbers[-1]}" if numbers else path.name,
-                        "created": newest.get("created"),
-                        "state": "finished" if numbers else "empty",
-                        "versions": len(numbers),
-                        "events": sum(newest["parts"]["n_events"]) if newest else 0,
-                    }
-                )
-                continue
-            for run in artifacts.runs(path):
-                card = artifacts.card(run)
-                rows.append(
-                    {
-                        "kind": kind,
-                        "name": f"{path.name}@{run.name}",
-                        "created": card.get("created"),
-                        "state": "finished" if card.get("finished") else "unfinished",
-                        "versions": None,
-                        "events": None,
-                    }
-                )
+            rows += [_of_store(kind, path)] if kind in ("datasets", "features") else _of_runs(kind, path)
     return rows
+
+
+def _of_store(kind: str, path: Path) -> dict[str, Any]:
+    numbers, newest = artifacts.versions(path), artifacts.latest_snapshot(path)
+    return {
+        "kind": kind,
+        "name": f"{path.name}@{numbers[-1]}" if numbers else path.name,
+        "created": _minute(newest),
+        "state": "finished" if numbers else "empty",
+        "versions": len(numbers),
+        "events": sum(newest["parts"]["n_events"]) if newest else 0,
+    }
+
+
+def _of_runs(kind: str, path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for run in artifacts.runs(path):
+        card = artifacts.card(run)
+        row = {
+            "kind": kind,
+            "name": f"{path.name}@{run.name}",
+            "created": _minute(card),
+            "state": "finished" if card.get("finished") else "unfinished",
+            "newest": False,
+            "epochs": card.get("epochs"),
+            "score": card.get("score"),
+        }
+        rows.append(row | ({"fingerprint": card.get("fingerprint", "")[:8] or None} if kind == "backbones" else {}))
+    if finished := [row for row in rows if row["state"] == "finished"]:
+        finished[-1]["newest"] = True
+    return rows
+
+
+def _minute(record: dict[str, Any]) -> str | None:
+    """`2026-01-31 12:59`."""
+    return str(record.get("created", ""))[:16].replace("T", " ") or None
 
 
 def describe(spec: str, folder: Path) -> dict[str, Any]:

@@ -88,8 +88,9 @@ def train(values: Mapping[str, Any], artifacts: Path, where: str = "config") -> 
         torch.manual_seed(config.trainer.seed)
         model = build(card)
     chosen = {split: without_overflow(model, store, store.split(split), config.overflow) for split in ("train", "val")}
+    then = f"frz extract --ckpt {config.name}@{folder.name}"
     if (finished := run.begin(folder, asked)) is not None:
-        return {**finished, "path": str(folder), "resumed": True}
+        return run.told(finished, folder, run.NOTHING_TO_DO, then)
     if not resumable(folder):
         model.fit(_events(model, store, chosen["train"]))
 
@@ -117,13 +118,12 @@ def train(values: Mapping[str, Any], artifacts: Path, where: str = "config") -> 
             "steps": result.steps,
             "stopped_early": result.stopped_early,
             "score": best["metrics"].get("val/loss", best["metrics"].get("train/loss")),
-            "best": best["metrics"],
-            "last": result.last,
+            "epoch_metrics": {"best": result.best, "last": result.last},
             "events": {split: len(positions) for split, positions in chosen.items()},
             "versions": versions(),
         },
     )
-    return {**done, "path": str(folder), "resumed": result.resumed}
+    return run.told(done, folder, result.status, then)
 
 
 def without_overflow(

@@ -10,7 +10,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from frz.config import StrictModel
 from frz.errors import StoreError
+from frz.evaluation.settings import DemoSettings, EvaluateSettings
+from frz.extract import settings as extract
 from frz_cli.main import app
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -60,12 +63,45 @@ def test_every_command_explains_itself_and_takes_the_common_options(command: lis
     assert "--json" in result.stdout
 
 
-@pytest.mark.parametrize("arguments", [["extrct"], ["data", "biuld"], ["ls", "--jsn"], ["extract"], ["show"]])
-def test_a_wrong_command_line_is_exit_code_2(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "named", "way_out"),
+    [
+        (["extrct"], "no such command 'extrct'", "--help'"),
+        (["--jsn"], "no such option: --jsn", "--help'"),
+        (["data", "biuld"], "Did you mean 'build'? see", " data --help'"),
+        (["ls", "--jsn"], "no such option: --jsn", " ls --help'"),
+        (["extract"], "missing option '--ckpt'; see", " extract --help'"),
+        (["show"], "missing argument 'NAME'; see", " show --help'"),
+        (["extract", "--ckpt"], "option '--ckpt' requires an argument", "--help'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(arguments: list[str], named: str, way_out: str) -> None:
     result = frz(*arguments)
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert "Error" in result.stderr
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ")
+    assert named in result.stderr
+    assert result.stderr.endswith(f"{way_out}\n")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"]])
+def test_a_group_alone_shows_its_commands(arguments: list[str]) -> None:
+    assert "Commands:" in frz(*arguments).output
+
+
+def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: f"version of {name}")
+    assert frz("--version").stdout == "frz version of frz\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "settings"),
+    [("extract", extract.Settings), ("evaluate", EvaluateSettings), ("demo", DemoSettings)],
+)
+def test_help_lists_every_key_of_set_with_its_default(command: str, settings: type[StrictModel]) -> None:
+    listed = " ".join(frz(command, "--help").stdout.partition("Keys of --set:")[2].split())
+    for key, field in settings.model_fields.items():
+        assert f"{key}={'FILE' if field.default is None else field.default} {field.description}" in listed
 
 
 def test_a_mendable_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,8 +135,8 @@ def test_a_fault_of_ours_keeps_its_traceback(error: Exception, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data", "build", "nothing.yaml"], "error: nothing.yaml: no such config file; check the path"),
-        (["train-backbone", "."], "error: .: no such config file; check the path"),
+        (["data", "build", "nothing.yaml"], "error: nothing.yaml: no such config file; have: recipe.yaml"),
+        (["train-backbone", "."], "error: .: is a folder, not a config file; have: recipe.yaml"),
         (["data", "build", "recipe.yaml", "--set", "name"], "error: --set: override 'name' is not of the form"),
         (["data", "build", "recipe.yaml"], "error: recipe.yaml: unknown key 'sauce'; did you mean 'source'?"),
         (["data", "show", "tiny"], "error: no data set 'tiny' in artifacts/datasets; make one with 'frz data build'"),
@@ -117,11 +153,16 @@ def test_a_real_process_ends_with_one_line_and_code_2(
     assert done.stderr.count("\n") == 1
 
 
-def test_help_of_a_real_process_needs_no_torch(fresh_python: Python) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [(["--help"], {"torch", "numpy", "zarr", "rich", "pydantic"})]
+    + [([command, "--help"], {"torch", "matplotlib"}) for command in ("extract", "evaluate", "demo")],
+)
+def test_help_of_a_real_process_needs_no_torch(arguments: list[str], heavy: set[str], fresh_python: Python) -> None:
     code = (
-        "import sys\nsys.argv = ['frz', '--help']\nfrom frz_cli.main import main\n"
+        f"import sys\nsys.argv = ['frz', *{arguments}]\nfrom frz_cli.main import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
-        "print(sorted({'torch', 'numpy', 'zarr', 'rich', 'pydantic'} & sys.modules.keys()))"
+        f"print(sorted({heavy} & sys.modules.keys()))"
     )
     done = fresh_python("-c", code)
     assert done.returncode == 0, done.stderr

@@ -89,9 +89,84 @@ def test_data_show_describes_the_version_that_was_named(library: Any) -> None:
 
 def test_the_environment_says_where_artifacts_lie(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = library("frz.inventory.listing")
+    stand_in.return_value = []
     monkeypatch.setenv("FRZ_ARTIFACTS", "elsewhere")
     assert CliRunner().invoke(app, ["ls"]).exit_code == 0
     stand_in.assert_called_once_with(Path("elsewhere"))
+
+
+def test_runs_are_listed_in_short_lines(tmp_path: Path) -> None:
+    for kind, name, run, fingerprint in (
+        ("backbones", "a-rather-long-name", "11111111", "ab" * 32),
+        ("heads", "regression-of-a-long-name", "22222222", None),
+    ):
+        folder = tmp_path / kind / name / run
+        folder.mkdir(parents=True)
+        card = {"finished": True, "created": "2026-01-02T03:04:05+00:00", "epochs": 100, "score": 0.123456}
+        (folder / "card.json").write_text(json.dumps(card | ({"fingerprint": fingerprint} if fingerprint else {})))
+    out = CliRunner().invoke(app, ["ls", "--artifacts", str(tmp_path)]).stdout
+    assert max(map(len, out.splitlines())) <= 100
+    titles = [line for line in out.splitlines() if not line.startswith(" ")]
+    assert titles == ["backbones", "heads"]
+    assert "a-rather-long-name@11111111  2026-01-02 03:04  finished     yes     100  0.1235" in out
+    assert out.count("abababab ") == 1
+
+
+def test_an_impossible_place_is_an_error_and_an_absent_default_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    for place, what in (("file", "error: file: is a file"), ("typo", "error: typo: no such folder")):
+        result = CliRunner().invoke(app, ["ls", "--artifacts", place])
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.startswith(what)
+    result = CliRunner().invoke(app, ["ls"])
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("nothing in artifacts yet")
+
+
+def test_an_evaluation_is_rows_of_numbers_with_their_intervals(library: Any) -> None:
+    found = {"value": 0.98123456789, "low": 0.9761, "high": 0.9854, "successes": 981, "total": 1000}
+    none = {"value": None, "low": 0.0, "high": 1.0, "successes": 0, "total": 0}
+    result = {
+        "backbone": "muon@11111111",
+        "predicted_tracks": 385,
+        "valid_slots": 402,
+        "min_hits": 3,
+        "slots": {"purity": {"value": 0.5, "error": 0.01, "count": 30}, "validity_auc": 0.25},
+        "tracking": {"efficiency": found, "fakes": none},
+        "binned": {"pt": {"edges": [5.0, 10.0, 20.0], "bins": [found, none], "outside": none, "unit": "GeV"}},
+    }
+    library("frz.evaluation.run.evaluate").return_value = result
+    assert json.loads(CliRunner().invoke(app, ["evaluate", "muon", "--json"]).stdout) == result
+    lines = [line.strip() for line in CliRunner().invoke(app, ["evaluate", "muon"]).stdout.splitlines()]
+    assert [line.split() for line in lines] == [
+        ["backbone", "muon@11111111"],
+        ["predicted_tracks", "385", "(of", "402", "valid", "slots", "those", "with", "3", "or", "more", "hits)"],
+        ["slots"],
+        ["value", "low", "high", "counted"],
+        ["purity", "0.5", "0.49", "0.51", "mean", "of", "30"],
+        ["validity_auc", "0.25", "-", "-", "-"],
+        ["tracking"],
+        ["value", "low", "high", "counted"],
+        ["efficiency", "0.9812", "0.9761", "0.9854", "981", "of", "1,000"],
+        ["fakes", "-", "0", "1", "0", "of", "0"],
+        ["binned.pt"],
+        ["pt", "value", "low", "high", "counted"],
+        ["5", "to", "10", "GeV", "0.9812", "0.9761", "0.9854", "981", "of", "1,000"],
+        ["10", "to", "20", "GeV", "-", "0", "1", "0", "of", "0"],
+    ]
+    result["binned"]["pt"]["outside"] = found
+    assert "outside" in CliRunner().invoke(app, ["evaluate", "muon"]).stdout
+
+
+def test_a_training_ends_in_few_lines_and_whole_json(library: Any) -> None:
+    result = {"path": "x", "status": "trained", "epoch_metrics": {"best": {"loss": 1}}, "versions": {"torch": "2"}}
+    library("frz.pretrain.train").return_value = result
+    assert json.loads(CliRunner().invoke(app, ["train-backbone", "run.yaml", "--json"]).stdout) == result
+    lines = CliRunner().invoke(app, ["train-backbone", "run.yaml"]).stdout.splitlines()
+    assert [line.split() for line in lines] == [["path", "x"], ["status", "trained"]]
 
 
 def test_an_empty_folder_says_how_to_begin(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import json
 
 from frz.config import read_yaml
-from frz.evaluation.demo import DemoSettings, backbone_config, demo, head_config
+from frz.evaluation.demo import backbone_config, demo, head_config
+from frz.evaluation.settings import DemoSettings
 
 TINY = {"n_events": 300, "backbone_epochs": 1, "head_epochs": 1}
 

@@ -1,12 +1,13 @@
 """`frz evaluate` on stored features: the numbers are those of the pieces, and wedges are merged."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from made_up_velo import events, write_archive
 
-from conftest import TINY_BACKBONE
+from conftest import TINY_BACKBONE, tiny_recipe
 from frz import artifacts as names
 from frz.data.build import build
 from frz.errors import ConfigError, FrzError
@@ -16,7 +17,7 @@ from frz.evaluation.run import evaluate
 from frz.evaluation.tracking import score
 from frz.extract.run import extract
 from frz.pretrain import train
-from frz.store import EventStore
+from frz.store import EventStore, Split, snapshot
 
 
 def test_a_backbone_is_measured_on_the_test_split(tiny):
@@ -80,6 +81,44 @@ def test_wedges_are_measured_as_collisions(tmp_path):
 
 @pytest.mark.parametrize("target", ["backbones/tiny", "heads/tiny"])
 def test_a_report_is_written_beside_the_numbers(tiny, tmp_path, target):
-    result = evaluate(target, tiny, {"report": str(tmp_path / "r.html")})
-    assert result == evaluate(target, tiny)
+    report = str(tmp_path / "r.html")
+    result = evaluate(target, tiny, {"report": report})
+    assert result == evaluate(target, tiny) | {"report": report}
     assert (tmp_path / "r.html").read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    ("report", "message"), [("muon", "give a file such as .*muon.html"), ("gone/r.html", "gone: no such folder")]
+)
+def test_a_report_that_cannot_be_is_refused(tiny, tmp_path, report, message):
+    with pytest.raises(ConfigError, match=message):
+        evaluate("backbones/tiny", tiny, {"report": str(tmp_path / report)})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("kind", "key"), [("backbones", "backbone"), ("heads", "head")])
+def test_what_was_evaluated_is_said_first_and_if_there_is_newer_data(tiny, tmp_path, kind, key):
+    artifacts = shutil.copytree(tiny, tmp_path / "artifacts")
+    (run,) = (artifacts / kind / "tiny").iterdir()
+    result = evaluate(f"{kind}/tiny", artifacts)
+    assert next(iter(result.items())) == (key, f"tiny@{run.name}")
+    assert (result["data"], result["split"]) == ("tiny@1", "test")
+    build(tiny_recipe(330), artifacts)
+    newer = evaluate(f"{kind}/tiny", artifacts)
+    assert newer.pop("note").startswith("data set tiny has version 2, evaluated is version 1; 'frz extract")
+    assert newer == result
+
+
+def test_a_split_without_events_is_refused(tiny, tmp_path):
+    artifacts = shutil.copytree(tiny, tmp_path / "artifacts")
+    root = names.features("tiny", artifacts).path
+    whole = Split(fractions={"train": 1.0, "test": 0.0})
+    snapshot.commit(root, lambda latest: latest.model_copy(update={"split": whole}))
+    with pytest.raises(FrzError, match="split 'test' holds no events; splits: test 0.0, train 1.0"):
+        evaluate(f"features/{root.name}", artifacts)
+
+
+def test_predicted_tracks_are_the_valid_slots_with_enough_hits(tiny):
+    few, all_of_them = (evaluate("backbones/tiny", tiny, {"min_hits": n}) for n in (30, 1))
+    assert few["valid_slots"] == all_of_them["valid_slots"] == few["slots"]["validity_fakes_of_valid_slots"]["total"]
+    assert few["predicted_tracks"] < all_of_them["predicted_tracks"] <= few["valid_slots"]

@@ -83,7 +83,7 @@ def test_a_store_of_other_weights_is_refused_with_both_fingerprints(mine):
     assert mine_fp[:12] in message
     assert other["fingerprint"][:12] in message
     assert "tensors (" in message
-    assert snapshot.versions(root) == [1]
+    assert names.versions(root) == [1]
 
 
 def test_float16_is_the_default_and_what_it_cannot_hold_is_refused(mine):
@@ -161,7 +161,7 @@ def test_a_damaged_data_set_is_named_and_nothing_is_committed(mine):
     with pytest.raises(StoreError, match="hit/raw/c/0/0.*100 bytes"):
         extract("tiny", mine)
     stores = list((mine / "features").iterdir())
-    assert all(snapshot.versions(store) == [] for store in stores)
+    assert all(names.versions(store) == [] for store in stores)
 
 
 def test_snapshots_say_where_features_come_from(tiny):

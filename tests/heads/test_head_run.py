@@ -36,6 +36,9 @@ assert not [name for name in sys.modules if name.startswith("frz.backbones")], s
 def test_a_finished_run_is_reported_with_metrics_beside_the_yardstick(tiny):
     card = train(TINY_HEAD, tiny)
     assert card["finished"]
+    assert card["status"] == "finished before: nothing to do"
+    assert card["next"] == f"frz evaluate tiny@{names.head('tiny', tiny).path.name}"
+    assert set(card["epoch_metrics"]) == {"best", "last"}
     for split in ("val", "test"):
         metrics = card["metrics"][split]
         assert set(metrics) == {"head", "training_mean"}
@@ -53,6 +56,17 @@ def test_metrics_follow_from_the_predictions(tiny):
     residual = (made["slot/eta"] - truth["slot/target"][:, 0])[truth["slot/counts"]]
     card = names.card(names.head("tiny", tiny).path)
     np.testing.assert_allclose(card["metrics"]["test"]["head"]["eta/rmse"], np.sqrt(np.mean(residual**2)), rtol=1e-5)
+
+
+def test_some_events_are_prepared_as_all_are(tiny, monkeypatch):
+    monkeypatch.setattr("frz.heads.run.PREPARE_EVENTS", 50)
+    head, about = load_head("tiny", tiny)
+    store = EventStore(about["features"]["store"], about["features"]["version"])
+    positions = store.split("train")[::-1]
+    some, whole = prepare(head, store, positions), prepare(head, store).events(positions)
+    assert some.arrays.keys() == whole.keys()
+    for name, values in whole.items():
+        np.testing.assert_array_equal(some.array(name), values)
 
 
 def test_a_backbone_trained_anew_makes_the_old_features_stale(mine):

@@ -294,7 +294,8 @@ def test_head_learns_what_the_query_knows(periodic):
         ({"fields": ["q/ptt"]}, r"no column 'ptt'; did you mean 'pt'"),
         ({"fields": ["eta", "eta"]}, r"twice"),
         ({"hit_fields": ["a", "zz"]}, r"no column 'zz'"),
-        ({"inverse_fields": ["p"]}, r"'p' is treated specially but is not among the fields"),
+        ({"inverse_fields": ["p"]}, r"'p' is treated specially but no field; did you mean 'pt'"),
+        ({"fields": ["eta", "ptt"], "inverse_fields": ["pt"]}, r"'pt' is .* no field; did you mean 'ptt'"),
         ({"inverse_fields": ["pt"], "log_fields": ["pt"]}, r"pt is treated in two ways"),
         ({"regression_num_layers": 0}, r"regression_num_layers = 0"),
         ({"assignment_threshold": 1.0}, r"assignment_threshold = 1.0"),
@@ -314,6 +315,14 @@ def test_bad_configs_are_named(config, message):
 def test_threshold_below_the_stored_floor_is_refused_at_once():
     with pytest.raises(ConfigError, match="the smallest assignment stored"):
         build(feature_schema(sparse=True), assignment_threshold=0.001)
+
+
+def test_features_without_assignment_need_a_head_without_hit_nets():
+    schema = feature_schema()
+    schema = schema.select(name for name in schema.arrays if name != "hit/assignment_logit")
+    with pytest.raises(ConfigError, match=r"no assignment.*leave the hit nets out \(hit_nets: \[\]\)"):
+        build(schema)
+    assert build(schema, hit_nets=[]).needs
 
 
 def test_fit_without_truth_is_refused():

@@ -1,4 +1,4 @@
-"""Prediction: backbone and head over a data set, to one Parquet file."""
+"""Prediction: backbone and head over a data set, to one file."""
 
 import shutil
 
@@ -59,4 +59,18 @@ def test_a_head_whose_backbone_is_gone_is_refused_by_fingerprint(tiny, tmp_path)
 def test_a_folder_is_refused_before_any_work(tiny, tmp_path):
     with pytest.raises(ConfigError, match="is a folder.*predictions.parquet"):
         predict("tiny", tiny, "tiny", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_csv_holds_the_rows_of_parquet(tiny, tmp_path):
+    for name in ("out.csv", "out.parquet"):
+        predict("tiny", tiny, "tiny", tmp_path / name)
+    rows, expected = pandas.read_csv(tmp_path / "out.csv"), pandas.read_parquet(tmp_path / "out.parquet")
+    pandas.testing.assert_frame_equal(rows, expected, check_dtype=False, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["out.txt", "out"])
+def test_other_formats_are_refused_before_any_work(tiny, tmp_path, name):
+    with pytest.raises(ConfigError, match="ends in .parquet or .csv"):
+        predict("tiny", tiny, "tiny", tmp_path / name)
     assert list(tmp_path.iterdir()) == []

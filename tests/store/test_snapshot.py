@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from events_of_every_shape import SCHEMAS, random_events
 
+from frz.artifacts import versions
 from frz.errors import StoreError
 from frz.store import part, snapshot
 from frz.store.catalogue import Catalogue, entry
@@ -31,7 +32,7 @@ def test_versions_count_up_and_equal_content_makes_none(tmp_path):
     assert snapshot.commit(tmp_path, lambda latest: first).version == 1
     second = first.model_copy(update={"parts": Catalogue.of([first.parts[0]])})
     assert snapshot.commit(tmp_path, lambda latest: second).version == 2
-    assert snapshot.versions(tmp_path) == [1, 2]
+    assert versions(tmp_path) == [1, 2]
     assert snapshot.read(tmp_path, 1).parts == first.parts
 
 
@@ -84,10 +85,10 @@ def test_two_processes_commit_100_times_and_nothing_is_lost(tmp_path):
     snapshot.commit(tmp_path, lambda latest: made)
     writers = [subprocess.Popen([sys.executable, "-c", COMMITTER, str(tmp_path), who]) for who in "ab"]
     assert [writer.wait() for writer in writers] == [0, 0]
-    assert snapshot.versions(tmp_path) == list(range(1, 102))
+    assert versions(tmp_path) == list(range(1, 102))
     last = snapshot.read(tmp_path)
     assert set(last.static) == {f"{who}-{i}" for who in "ab" for i in range(50)}
-    seen = [set(snapshot.read(tmp_path, n).static) for n in snapshot.versions(tmp_path)]
+    seen = [set(snapshot.read(tmp_path, n).static) for n in versions(tmp_path)]
     assert all(len(after - before) == 1 and before < after for before, after in zip(seen, seen[1:], strict=False))
 
 

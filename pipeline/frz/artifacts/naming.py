@@ -4,7 +4,6 @@ A name is `name`, `name@latest`, `name@best`, `name@<version>`, `name@<prefix of
 `<kind>/`, or a path. Names are settled from JSON alone. A refusal lists what there is, nearest first.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from frz.artifacts.places import (
     runs,
     versions,
 )
-from frz.errors import CheckpointError, ConfigError, FrzError, StoreError
+from frz.errors import CheckpointError, ConfigError, FrzError, StoreError, nearest
 
 _SINGULAR: Mapping[Kind, str] = {
     "datasets": "data set",
@@ -106,7 +105,7 @@ def _features_of(place: Path) -> Path:
     fitting = own[:1] or [path for path in digits if not named[path]["data"]] or digits
     if len(fitting) > 1:
         raise _ambiguous(place.name, "features", [path.name for path in fitting])
-    return fitting[0] if fitting else _named(place, "features")
+    return fitting[0] if fitting else _named(place, "features", (match["backbone"] for match in named.values()))
 
 
 def backbone(spec: str | Path, artifacts: Path) -> Run:
@@ -176,9 +175,20 @@ def find(spec: str, artifacts: Path, kinds: Sequence[Kind] = KINDS) -> Artifact:
     for other in refusals:
         if not isinstance(other, _NoSuchName):
             raise other
+    if not {"backbones", "heads"} & set(kinds) and ("/" in spec or Path(spec).is_dir()):
+        stores = _stores_beside(Path(spec))
+        way_out = nearest(spec, stores) if stores else "build or extract one first"
+        raise StoreError("no event store here", where=spec, way_out=way_out)
     names = [path.name for kind in kinds for path in entries(artifacts, kind)]
-    way_out = _nearest(spec.partition("@")[0], names) if names else "nothing is here yet; start with 'frz demo'"
+    way_out = nearest(spec.partition("@")[0], names) if names else "nothing is here yet; start with 'frz demo'"
     raise ConfigError(f"nothing is called {spec!r}", where=str(artifacts), way_out=way_out)
+
+
+def _stores_beside(path: Path) -> list[str]:
+    """Event stores in the folder that a path leads to, as far as it leads, and in the folders there."""
+    folder = next(place for place in (path, *path.parents) if place.is_dir() and not is_store(place.parent))
+    patterns = ("snapshots", "*/snapshots", "*/*/snapshots")
+    return [str(found.parent) for pattern in patterns for found in folder.glob(pattern)]
 
 
 class _NoSuchName(StoreError, CheckpointError):
@@ -188,11 +198,14 @@ class _NoSuchName(StoreError, CheckpointError):
 def _find_one(spec: str, artifacts: Path, kind: Kind) -> Artifact:
     if kind == "datasets" or kind == "features":
         version = dataset(spec, artifacts) if kind == "datasets" else features(spec, artifacts)
-        # A path to a store does not say its kind; where it lies does.
-        kind = "features" if version.path.resolve().parent.name == "features" else "datasets"
-        return Artifact(kind, *version)
+        return Artifact(_kind_of(version.path), *version)
     run = _run(spec, artifacts, kind).path
     return Artifact("heads" if run.resolve().parent.parent.name == "heads" else "backbones", run, None)
+
+
+def _kind_of(store: Path) -> Kind:
+    """A path to a store does not say its kind; where it lies does."""
+    return "features" if store.resolve().parent.name == "features" else "datasets"
 
 
 def _split(spec: str, artifacts: Path, kind: Kind) -> tuple[Path, str]:
@@ -251,7 +264,8 @@ def _version(store: Path, selector: str) -> int:
     """Snapshot number for a selector: '' or 'latest', a number, or a prefix of a snapshot's hash."""
     numbers = versions(store)
     if not numbers:
-        raise StoreError("holds no version yet", where=str(store), way_out="run the command that writes it again")
+        way_out = f"run '{_MADE_BY[_kind_of(store)]}' to finish it"
+        raise StoreError("holds no version yet", where=str(store), way_out=way_out)
     if selector in ("", "latest"):
         return numbers[-1]
     if selector.isdigit() and int(selector) in numbers:
@@ -267,20 +281,13 @@ def _version(store: Path, selector: str) -> int:
     return fitting[-1]
 
 
-def _named(place: Path, kind: Kind) -> Path:
-    """The folder itself if it exists; else the error that names the nearest."""
+def _named(place: Path, kind: Kind, short: Iterable[str] = ()) -> Path:
+    """The folder itself if it exists; else the error that names the nearest, of folders and short names."""
     if place.is_dir():
         raise _NoSuchName(f"is not a {_SINGULAR[kind]}", where=str(place), way_out="give its name or its folder")
-    names = [path.name for path in folders(place.parent)]
-    way_out = _nearest(place.name, names) if names else f"make one with '{_MADE_BY[kind]}'"
+    names = [*short, *(path.name for path in folders(place.parent))]
+    way_out = nearest(place.name, names) if names else f"make one with '{_MADE_BY[kind]}'"
     raise _NoSuchName(f"no {_SINGULAR[kind]} {place.name!r} in {place.parent}", way_out=way_out)
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    known = sorted(set(names))
-    near = difflib.get_close_matches(name, known, n=1)
-    have = f"have: {', '.join(known) or 'nothing'}"
-    return f"did you mean {near[0]!r}? ({have})" if near else have
 
 
 def _ambiguous(name: str, kind: Kind | None, fitting: Iterable[str]) -> FrzError:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import Field
 
-from frz.config import StrictModel, parse
+from frz.config import parse
 from frz.data.build import build
 from frz.evaluation.report import write_report
 from frz.evaluation.run import evaluate
+from frz.evaluation.settings import DemoSettings
 from frz.evaluation.throughput import throughput
 from frz.extract.run import extract
 from frz.heads.run import train as train_head
@@ -26,19 +26,6 @@ HIT_FIELDS = (
     *("time", "driftR", "covXX", "covXY", "covYX", "covYY", "channel", "layer"),
     *("stationPhi", "stationEta", "stationIndex", "technology", "r", "s", "theta", "phi", "eta"),
 )
-
-
-class DemoSettings(StrictModel):
-    """Sizes of the demo."""
-
-    n_events: int = Field(default=24_000, ge=64)
-    """Simulated events."""
-    backbone_epochs: int = Field(default=14, ge=1)
-    """Passes over the training events in Stage 1."""
-    head_epochs: int = Field(default=20, ge=1)
-    """Passes over the features in Stage 2."""
-    seed: int = 0
-    """Of the simulation and of both trainings."""
 
 
 def demo(artifacts: Path, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The part of a report that is about a head: its metrics beside the yardstick's, and plots of every field.
 
 Particular: what a head has no truth for, or what cannot be binned (no true pT), is a sentence and not an error.
-Only the events of the split are prepared, in blocks.
+Only the events of the split are prepared.
 """
 
 # Axes: N members (slots) that count.
@@ -17,19 +17,16 @@ from frz.evaluation.binning import binned
 from frz.evaluation.fields import LEAST, Field, Floats, Spread, bin_edges, compare, spread_in_bins
 from frz.evaluation.intervals import Proportion
 from frz.heads.contract import Head
-from frz.heads.run import predict
+from frz.heads.run import predict, prepare
 from frz.heads.slots import MATCH, matched_rows, owners
-from frz.store import ragged
 from frz.store.ragged import edges
 from frz.store.schema import EVENT, EventArrays, Schema, axis_of
-from frz.store.table import EventTable, Reader
+from frz.store.table import Reader
 
 QUANTITIES = ("pt", "eta")
 """True quantities that widths and accuracies are binned by."""
 TRACK = "track"
 """Axis that `query/match` points into."""
-BLOCK = 8192
-"""Events that are prepared at once."""
 STATS: Mapping[str, str] = {
     "bias": "mean of prediction − truth",
     "width": "robust width (q84 − q16) / 2",
@@ -54,7 +51,7 @@ def head_pieces(head: Head, store: Reader, positions: NDArray[np.int64], split: 
     if not len(positions):
         yield page.paragraph(f"The split {split!r} holds no events: there is nothing to measure the head on.")
         return
-    table = _prepared(head, store, positions)
+    table = prepare(head, store, positions)
     everything = np.arange(len(positions))
     predictions, yardstick = predict(head, table, everything), head.predict_mean(table.arrays)
     units = units_of(store.schema)
@@ -67,11 +64,6 @@ def head_pieces(head: Head, store: Reader, positions: NDArray[np.int64], split: 
     for field in fields:
         yield page.heading(plots.label(field.name))
         yield from field_pieces(field, units, split)
-
-
-def _prepared(head: Head, store: Reader, positions: NDArray[np.int64]) -> EventTable:
-    blocks = (positions[begin : begin + BLOCK] for begin in range(0, len(positions), BLOCK))
-    return EventTable(head.prepared, ragged.concat([head.prepare(store.events(block, head.needs)) for block in blocks]))
 
 
 def units_of(schema: Schema) -> dict[str, str]:

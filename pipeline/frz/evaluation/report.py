@@ -31,7 +31,7 @@ SLOTS: Mapping[str, tuple[str, str]] = {
         "shares more than half of the hits both ways, of all true tracks",
     ),
     "validity_efficiency": ("validity efficiency", "slot calls itself a track, of all true tracks"),
-    "validity_fakes_of_predicted": (
+    "validity_fakes_of_valid_slots": (
         "validity fakes",
         "slots without a true track, of all that call themselves a track",
     ),

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from frz import artifacts as names
-from frz.config import StrictModel, parse
-from frz.errors import CheckpointError, StoreError
+from frz.config import parse
+from frz.errors import CheckpointError, ConfigError, StoreError
 from frz.evaluation.binning import binned
 from frz.evaluation.fields import bin_edges
 from frz.evaluation.hitsets import HitSets, predicted_tracks, true_tracks
 from frz.evaluation.matching import Matching, match
 from frz.evaluation.merging import merge, parent_truth
+from frz.evaluation.settings import EvaluateSettings
 from frz.evaluation.slots import score_slots
 from frz.evaluation.tracking import found, score
 from frz.heads.pairs import assignment_arrays
@@ -30,23 +30,6 @@ from frz.store.schema import GROUP, ID, EventArrays, column
 
 WEDGES = "hit/parent_hit"
 PHI_EDGES = tuple(np.linspace(-np.pi, np.pi, 17).tolist())
-
-
-class EvaluateSettings(StrictModel):
-    """How tracks are made of logits and what they are measured on."""
-
-    split: str = "test"
-    """Split of the data set, or `all`."""
-    assignment_threshold: float = Field(default=0.5, gt=0, lt=1)
-    """A hit belongs to a track from this probability on."""
-    valid_threshold: float = Field(default=0.5, gt=0, lt=1)
-    """A query is a track from this probability on."""
-    min_hits: int = Field(default=3, ge=1)
-    """A predicted track has at least so many hits."""
-    merge_share: float = Field(default=0.5, gt=0, lt=1)
-    """Tracks of overlapping wedges that share more than this are one."""
-    report: Path | None = None
-    """HTML file to write beside the numbers, with plots."""
 
 
 def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -64,39 +47,48 @@ def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = 
     Returns
     -------
     dict
-        For a backbone: `slots`, `tracking`, `binned`. For a head: metrics beside those of its yardstick.
+        First what was measured: run, features, data set, split. For a backbone then `slots`, `tracking`, `binned`; for
+        a head its metrics beside those of its yardstick. `report` is the path of the report.
 
     Raises
     ------
     FrzError
-        If the target is not there or its features are missing.
+        If the target is not there, its features are missing, or the report cannot be written.
     """
     options = parse(EvaluateSettings, settings or {}, "evaluate")
+    _check_folder(options.report)
     found_target = names.find(target, artifacts, ("backbones", "heads", "features"))
+    folder = found_target.path.resolve()
+    run = f"{folder.parent.name}@{folder.name}"
     backbone: str | None = None
     head: str | None = None
     tracking: dict[str, Any] | None = None
     if found_target.kind == "heads":
         head, result = target, evaluate_head(target, artifacts, options)
+        result = {"head": run, "weights": names.head(target, artifacts).weights} | result
+        newest = "'frz extract', then 'frz train-head' use the newest"
     else:
         if found_target.kind == "features":
             store = EventStore(found_target.path, found_target.version)
         else:
-            run = names.backbone(target, artifacts)
-            card = names.card(run.path)
+            card = names.card(found_target.path)
             if "fingerprint" not in card:
                 way_out = "run train-backbone again"
-                raise CheckpointError("this run is not finished", where=str(run.path), way_out=way_out)
-            backbone = f"{card['name']}@{run.path.name}"
+                raise CheckpointError("this run is not finished", where=str(found_target.path), way_out=way_out)
+            backbone = run
             store = find_features(Features(backbone=backbone, data=card["data"]["name"]), artifacts)
-        place = {"features": str(store.root), "version": store.snapshot.version}
-        result = tracking = place | evaluate_tracking(store, options)
+        tracking = _origin(store) | evaluate_tracking(store, options)
+        result = {"backbone": backbone} | tracking if backbone else tracking
+        newest = f"'frz extract --ckpt {backbone or store.snapshot.about['backbone']['name']}' runs over the newest"
+    if older := _newer_data(result["data"], artifacts):
+        result = {"note": f"{older}; {newest}"} | result
     if options.report is not None:
         from frz.evaluation.report import write_report  # matplotlib is slow to import
 
         write_report(
             options.report, target, artifacts, backbone=backbone, head=head, tracking=tracking, split=options.split
         )
+        result["report"] = str(options.report)
     return result
 
 
@@ -105,12 +97,47 @@ def evaluate_head(target: str, artifacts: Path, options: EvaluateSettings) -> di
     head, about = load_head(target, artifacts)
     store = EventStore(about["features"]["store"], about["features"]["version"])
     positions = _positions(store, options.split)
-    result = score_head(head, prepare(head, store), positions)
-    return {"head": about["name"], "split": options.split, "events": len(positions), "metrics": result}
+    metrics = score_head(head, prepare(head, store, positions), np.arange(len(positions)))
+    return _origin(store) | {"split": options.split, "events": len(positions), "metrics": metrics}
+
+
+def _check_folder(report: Path | None) -> None:
+    """Refuse a report that could not be written, before any work."""
+    if report is not None and not report.parent.is_dir():
+        raise ConfigError("no such folder", where=str(report.parent), way_out="make it, or give another report=FILE")
+
+
+def _origin(store: EventStore) -> dict[str, Any]:
+    """Where the numbers come from: features, the weights that wrote them, the data set."""
+    about, data = store.snapshot.about, store.snapshot.about["data"]
+    return {
+        "fingerprint": about["fingerprint"]["value"],
+        "features": str(store.root),
+        "version": store.snapshot.version,
+        "data": f"{data['name']}@{data['version']}",
+    }
+
+
+def _newer_data(data: str, artifacts: Path) -> str:
+    """A sentence if there is a newer version of the data set `name@version` than this; else ''."""
+    name, _, version = data.partition("@")
+    newest = max(names.versions(names.store_path(artifacts, "datasets", name)), default=0)
+    return f"data set {name} has version {newest}, evaluated is version {version}" if newest > int(version) else ""
 
 
 def _positions(store: EventStore, split: str) -> NDArray[np.int64]:
-    return np.arange(store.n_events) if split == "all" else store.split(split)
+    """Events of a split.
+
+    Raises
+    ------
+    StoreError
+        If there are none.
+    """
+    found = np.arange(store.n_events) if split == "all" else store.split(split)
+    if not len(found):
+        fractions = ", ".join(f"{name} {fraction}" for name, fraction in store.snapshot.split.fractions.items())
+        raise StoreError(f"split {split!r} holds no events", where=str(store.root), way_out=f"splits: {fractions}")
+    return found
 
 
 def evaluate_tracking(store: EventStore, options: EvaluateSettings) -> dict[str, Any]:
@@ -148,6 +175,8 @@ def evaluate_tracking(store: EventStore, options: EvaluateSettings) -> dict[str,
         "events": len(positions) if not merged else len(np.unique(events[GROUP])),
         "true_tracks": len(true),
         "predicted_tracks": len(predicted),
+        "valid_slots": slots.validity_fakes_of_valid_slots.total,
+        "min_hits": options.min_hits,
         "slots": slots.to_json(),
         "tracking": score(matching).to_json(),
         "binned": _binned(matching, store, events, parameters, true),

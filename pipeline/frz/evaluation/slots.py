@@ -33,7 +33,7 @@ class SlotScores:
     """The same with > half."""
     validity_efficiency: Proportion
     """True tracks whose slot calls itself valid / all true tracks."""
-    validity_fakes_of_predicted: Proportion
+    validity_fakes_of_valid_slots: Proportion
     """Slots without a true track that call themselves valid / all slots that do."""
     validity_fakes_of_slots: Proportion
     """The same / all slots."""
@@ -84,7 +84,7 @@ def score_slots(events: Arrays, threshold: float = 0.5, valid_threshold: float =
         double_match_of_true=Proportion.of((efficiency >= 0.5) & (purity >= 0.5), without),
         double_match_strict_of_true=Proportion.of((efficiency > 0.5) & (purity > 0.5), without),
         validity_efficiency=Proportion.of(valid[slot[slot >= 0]], without),
-        validity_fakes_of_predicted=Proportion(fakes, int(np.count_nonzero(valid))),
+        validity_fakes_of_valid_slots=Proportion(fakes, int(np.count_nonzero(valid))),
         validity_fakes_of_slots=Proportion(fakes, len(slots)),
         validity_auc=auc(slots.quality, matched),
     )

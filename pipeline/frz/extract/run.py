@@ -159,9 +159,7 @@ def _claim(jobs: list[Job], root: Path, receipts: list[dict[str, PartRef]], leas
             leases.pause()
 
 
-def _is_done(
-    job: Job, root: Path, receipts: list[dict[str, PartRef]], there: Container[str] | None = None
-) -> bool:
+def _is_done(job: Job, root: Path, receipts: list[dict[str, PartRef]], there: Container[str] | None = None) -> bool:
     """Note which parts of a job are committed (`there`: names of those in place, to spare a look at each)."""
     for group, key in job.keys.items():
         if there is None or part_name(group, key) in there:
@@ -217,8 +215,7 @@ def _cost(newest: Snapshot | None, n_run: int, seconds: float, parts: Catalogue,
         return dict(newest.about["cost"])
     n_events = sum(parts.n_events)
     n_bytes = sum(
-        (n_events if axis_of(name) == EVENT else sum(parts.counts[axis_of(name)]))
-        * spec.row_bytes
+        (n_events if axis_of(name) == EVENT else sum(parts.counts[axis_of(name)])) * spec.row_bytes
         for name, spec in group_of(out, FEATURES).arrays.items()
     )
     return {"seconds_per_event": seconds / max(n_run, 1), "bytes_per_event": n_bytes / n_events}

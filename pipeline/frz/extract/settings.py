@@ -1,17 +1,22 @@
-"""What decides the bytes of a feature store, and what it is made of."""
+"""What decides the bytes of a feature store, and what it is made of.
+
+Particular: imports no torch, because the help of `frz extract` is made of `Settings`.
+"""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, field_validator
+from pydantic import BeforeValidator, ConfigDict, field_validator
 
-from frz.backbones.contract import Backbone
 from frz.config import StrictModel
 from frz.errors import ConfigError, nearest
 from frz.store.codecs import ARCHIVE, FAST, Codec, parse, refuse_lossy
 from frz.store.schema import KEY, Array, Schema
+
+if TYPE_CHECKING:
+    from frz.backbones.contract import Backbone
 
 Precision = Literal["fp32", "bf16"]
 Float = Literal["float16", "bfloat16", "float32", "float64"]
@@ -20,6 +25,8 @@ Rule = TypeVar("Rule")
 
 class Settings(StrictModel):
     """Settings of an extraction; everything but `device` and `out` is part of a feature's identity."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     batch_size: int = 256
     """Most events in a batch."""
@@ -36,7 +43,7 @@ class Settings(StrictModel):
     device: str = "auto"
     """`auto` takes a GPU if there is one."""
     out: Path | None = None
-    """Folder of the feature store; default `features/<backbone>-<fingerprint>/<data set>`."""
+    """Folder of the feature store, in place of `features/<backbone>-<fingerprint>` among the artifacts."""
 
     @field_validator("dtype", "codec", mode="before")
     @classmethod
@@ -59,7 +66,7 @@ class Settings(StrictModel):
 FEATURES, CARRIED, ANNOTATION = "features", "carried", "annotation"
 
 
-def feature_schema(backbone: Backbone, data: Schema, settings: Settings) -> Schema:
+def feature_schema(backbone: "Backbone", data: Schema, settings: Settings) -> Schema:
     """Schema of the feature store: outputs, annotations, and the targets and book-keeping of the data set.
 
     Raises

@@ -38,7 +38,7 @@ def assignment_arrays(schema: Schema) -> tuple[str, ...]:
         return SPARSE
     raise ConfigError(
         f"the features hold no assignment: neither {DENSE} nor {' and '.join(SPARSE)}",
-        way_out="extract with a backbone that gives hit-to-query logits, or leave the hit nets out (hit_nets: [])",
+        way_out="extract with a backbone that gives hit-to-query logits",
     )
 
 

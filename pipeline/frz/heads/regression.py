@@ -8,7 +8,6 @@ the padded form, but only assigned pairs are touched. Aggregated order:
 
 # Axes: N slots, M hits, P pairs of a batch; D embedding width, F fields, O raw outputs.
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from frz.errors import ConfigError, TrainingError
+from frz.errors import ConfigError, TrainingError, nearest
 from frz.heads.contract import Batch, Head
 from frz.heads.lines import line_coordinates
 from frz.heads.pairs import assignment_arrays, check_threshold
@@ -103,12 +102,15 @@ class RegressionHead(Head):
 
     def _check_arrays(self) -> None:
         if self.config.hit_nets:
+            try:
+                assignment_arrays(self.schema)
+            except ConfigError as error:
+                way_out = f"{error.way_out}, or leave the hit nets out (hit_nets: [])"
+                raise ConfigError(error.what, way_out=way_out) from None
             check_threshold(self.schema, self.config.assignment_threshold)
         for name in self.needs:
             if name not in self.schema.arrays:
-                near = difflib.get_close_matches(name, self.schema.arrays, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"stored: {', '.join(sorted(self.schema.arrays))}"
-                raise ConfigError(f"the features hold no array {name!r}", way_out=hint)
+                raise ConfigError(f"the features hold no array {name!r}", way_out=nearest(name, self.schema.arrays))
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -314,9 +316,7 @@ def _columns(schema: Schema, array: str, names: Sequence[str] | None) -> list[in
     known = schema.arrays[array].columns
     for name in names or ():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none are named'}"
-            raise ConfigError(f"{array} has no column {name!r}", way_out=hint)
+            raise ConfigError(f"{array} has no column {name!r}", way_out=nearest(name, known))
     return list(range(schema.arrays[array].shape[-1])) if names is None else [known.index(name) for name in names]
 
 

@@ -20,17 +20,19 @@ from frz.heads.contract import HEADS, Head
 from frz.lineage import versions
 from frz.loading.source import ReaderSource
 from frz.progress import progress
-from frz.store import ragged, snapshot
+from frz.store import ragged
 from frz.store.reader import EventStore
 from frz.store.schema import EventArrays, Schema
-from frz.store.table import EventTable
+from frz.store.table import EventTable, Reader
 from frz.training import run
 from frz.training.checkpoint import load, load_into, n_trainable
 from frz.training.config import TrainerConfig
 from frz.training.loop import fit, resumable
 from frz.training.record import BEST
 
+PREPARE_EVENTS = 4096
 PREDICT_EVENTS = 1024
+"""Events at once."""
 
 
 class Features(StrictModel):
@@ -106,8 +108,9 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.trainer.seed)
         head: Head = head_class(model_config, store.schema)
+    then = f"frz evaluate {config.name}@{folder.name}"
     if (finished := run.begin(folder, asked)) is not None:
-        return {**finished, "path": str(folder), "resumed": True}
+        return run.told(finished, folder, run.NOTHING_TO_DO, then)
 
     table = prepare(head, store)
     splits = {split: store.split(split) for split in store.snapshot.split.fractions}
@@ -153,12 +156,12 @@ def train(
             "steps": result.steps,
             "stopped_early": result.stopped_early,
             "score": best["metrics"].get("val/loss", best["metrics"].get("train/loss")),
-            "last": result.last,
+            "epoch_metrics": {"best": result.best, "last": result.last},
             "metrics": {s: score(head, table, p) for s, p in splits.items() if s != "train" and len(p)},
             "versions": versions(),
         },
     )
-    return {**done, "path": str(folder), "resumed": result.resumed}
+    return run.told(done, folder, result.status, then)
 
 
 def find_features(asked: Features, artifacts: Path, place: str | None = None) -> EventStore:
@@ -204,7 +207,7 @@ def _store_of(asked: Features, fingerprint: str, artifacts: Path) -> Path:
     data = asked.data.partition("@")[0]
     places = [names.store_path(artifacts, "features", n) for n in (f"{name}-{data}", name)]
     for place in places:
-        if snapshot.versions(place):
+        if names.versions(place):
             return place
     raise IdentityError(
         f"no features of backbone {asked.backbone!r} with its present weights {fingerprint[:12]}",
@@ -217,7 +220,7 @@ def _of_data(store: EventStore, data: str) -> EventStore:
     """The newest version of the store that holds the data set asked for."""
     name, _, version = data.partition("@")
     known = []
-    for number in reversed(snapshot.versions(store.root)):
+    for number in reversed(names.versions(store.root)):
         candidate = EventStore(store.root, number)
         about = candidate.snapshot.about["data"]
         if about["name"] == name and (
@@ -232,13 +235,15 @@ def _of_data(store: EventStore, data: str) -> EventStore:
     )
 
 
-def prepare(head: Head, store: EventStore) -> EventTable:
-    """What the head's parameter-free prefix leaves of all events, in memory."""
+def prepare(head: Head, store: Reader, positions: NDArray[np.int64] | None = None) -> EventTable:
+    """What the head's parameter-free prefix leaves of the events at `positions` (default all), in memory."""
+    chosen = np.arange(store.n_events) if positions is None else positions
     pieces = []
-    with progress("prepare", total=store.n_events, unit="event") as bar:
-        for index in range(store.n_parts):
-            pieces.append(head.prepare(store.part(index, head.needs)))
-            bar.advance(store.snapshot.parts.n_events[index])
+    with progress("prepare", total=len(chosen), unit="event") as bar:
+        for begin in range(0, max(len(chosen), 1), PREPARE_EVENTS):
+            block = chosen[begin : begin + PREPARE_EVENTS]
+            pieces.append(head.prepare(store.events(block, head.needs)))
+            bar.advance(len(block))
     return EventTable(head.prepared, ragged.concat(pieces))
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from frz.config import StrictModel
+from frz.errors import nearest
 from frz.heads.slots import Counting
 from frz.heads.targets import Kind
 
@@ -64,7 +65,7 @@ class RegressionConfig(StrictModel):
         special = [*self.inverse_fields, *self.log_fields, *self.bce_fields, *(self.periodic_fields or ())]
         for name in (*special, *self.field_weights):
             if name not in self.fields:
-                raise ValueError(f"{name!r} is treated specially but is not among the fields {', '.join(self.fields)}")
+                raise ValueError(f"{name!r} is treated specially but no field; {nearest(name, self.fields)}")
         twice = {name for name in special if special.count(name) > 1}
         if twice:
             raise ValueError(f"{', '.join(sorted(twice))} is treated in two ways; a field has one")

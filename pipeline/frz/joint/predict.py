@@ -1,4 +1,4 @@
-"""`frz predict`: backbone and head over a data set, to a Parquet file with one row per predicted object."""
+"""`frz predict`: backbone and head over a data set, to a file with one row per predicted object."""
 
 import shutil
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frz import artifacts as names
+from frz.config import import_extra
 from frz.errors import ConfigError, IdentityError
 from frz.extract.run import open_both
 from frz.extract.settings import Settings
@@ -32,8 +33,8 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
     data : str
         A data set; it need not have truth.
     out : Path
-        Parquet file: `event_id`, what the head keeps of each object (`slot_query`, `slot_valid`) and its predictions,
-        one row per object. Written whole or not at all.
+        A `.parquet` or `.csv` file: `event_id`, what the head keeps of each object (`slot_query`, `slot_valid`) and
+        its predictions, one row per object. Written whole or not at all.
 
     Returns
     -------
@@ -45,13 +46,13 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
     FrzError
         If head, backbone and data set do not fit, or the disk is full.
     """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise ConfigError("writing Parquet needs pyarrow", way_out="pip install 'frz[parquet]'") from None
+    pyarrow, parquet, csv = (import_extra(name, "parquet") for name in ("pyarrow", "pyarrow.parquet", "pyarrow.csv"))
+    writers = {".parquet": parquet.ParquetWriter, ".csv": csv.CSVWriter}
     if out.is_dir():
         raise ConfigError("is a folder", where=str(out), way_out=f"give a file, such as {out / 'predictions.parquet'}")
+    if out.suffix not in writers:
+        way_out = f"give a name that ends in {' or '.join(writers)}"
+        raise ConfigError("cannot tell the format from the name", where=str(out), way_out=way_out)
     out.parent.mkdir(parents=True, exist_ok=True)
     _, about = load_head(head, artifacts)
     frozen, source = open_both(_checkpoint(about["features"], artifacts), artifacts, data)
@@ -70,7 +71,7 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
                 table = EventTable(trained.prepared, prepared)
                 made = run_head(trained, table, np.arange(last - first))
                 rows = pyarrow.table(_rows(prepared, made, trained.prepared))
-                writer = writer or pyarrow.parquet.ParquetWriter(scratch, rows.schema)
+                writer = writer or writers[out.suffix](scratch, rows.schema)
                 writer.write_table(rows)
                 n_rows += rows.num_rows
                 bar.advance(last - first)
@@ -98,7 +99,7 @@ def _checkpoint(origin: dict[str, Any], artifacts: Path) -> Path:
 
 
 def _rows(prepared: EventArrays, made: EventArrays, schema: Schema) -> dict[str, NDArray[Any]]:
-    """Columns of the Parquet file, of the objects that the predictions are about."""
+    """Columns of the file, of the objects that the predictions are about."""
     axis = axis_of(next(iter(made)))
     owner = prepared[ID] if axis == EVENT else np.repeat(prepared[ID], ragged.lengths(prepared, schema, axis))
     columns = {"event_id": owner}

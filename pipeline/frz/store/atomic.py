@@ -84,8 +84,8 @@ def write_file(path: Path, data: bytes, tmp: Path | None = None) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_file` of indented JSON."""
-    write_file(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+    """`write_file` of indented JSON, its keys in the order they have."""
+    write_file(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def append_line(path: Path, text: str) -> None:

@@ -17,6 +17,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from frz.artifacts import versions
 from frz.errors import DamageError, FrzError
 from frz.progress import progress
 from frz.store import atomic, bfloat16, codecs, ragged, shard, snapshot
@@ -136,7 +137,7 @@ def _repair_file(root: Path, damage: Damage, static: Static | None) -> Outcome:
 
 def _repair_snapshot(root: Path, damage: Damage) -> Outcome:
     path, version = root / damage.path, int(Path(damage.path).stem)
-    known = snapshot.versions(root)
+    known = versions(root)
     if readable(root, version) is not None:
         other = copy_path(root, version) if damage.thing == "snapshot" else snapshot_path(root, version)
         path.parent.mkdir(exist_ok=True)
@@ -194,7 +195,7 @@ def _repair_part(
             return Outcome(path, False, str(error)), None
     same = content_digest(arrays) == part.digest
     if not same:
-        newest = snapshot.versions(root)[-1]
+        newest = versions(root)[-1]
         if all(version != newest for version, _, _ in events):
             how = "made again, it holds other content, and the newest version does not use it"
             return Outcome(path, False, how, same=False), None

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frz.artifacts import versions
 from frz.config import StrictModel, canonical_json, digest_of
 from frz.errors import DamageError, StoreError
 from frz.store import atomic, shard
@@ -86,13 +87,6 @@ def copy_path(root: Path, version: int) -> Path:
 def dropped_path(root: Path, version: int) -> Path:
     """File that says that a version was dropped on purpose; its number is not used again."""
     return root / "snapshots" / f"{version}.dropped"
-
-
-def versions(root: Path) -> list[int]:
-    """Versions of a store, oldest first; one whose file was lost counts while its copy is there."""
-    files = [path for folder in ("snapshots", "copies") for path in (root / folder).glob("*.json")]
-    known = {int(path.stem) for path in files if path.stem.isdigit()}
-    return sorted(version for version in known if not dropped_path(root, version).exists())
 
 
 def expected_versions(root: Path) -> list[int]:

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from frz.artifacts import versions
 from frz.errors import DamageError, StoreError
 from frz.progress import progress
 from frz.store import snapshot
@@ -151,7 +152,7 @@ def verify(root: Path, version: int | None = None, *, content: bool = False) -> 
         If there is no store or no such version, or it is of another format.
     """
     start = time.monotonic()
-    known = snapshot.versions(root)
+    known = versions(root)
     if not (root / "snapshots").is_dir() or (version is None and not known):
         raise StoreError("no version of an event store here", where=str(root), way_out="build or extract it first")
     if version is not None and version not in known:

@@ -53,6 +53,14 @@ class Result:
     """Whether patience ran out."""
     resumed: bool
     """Whether the run went on from a saved state."""
+    begun_after: tuple[int, int]
+    """Epochs finished and steps taken by earlier calls."""
+
+    @property
+    def status(self) -> str:
+        """How the run came to its end, in words."""
+        epoch, step = self.begun_after
+        return f"resumed after epoch {epoch}, step {step}" if self.resumed else "trained"
 
 
 def resumable(run_dir: Path) -> bool:
@@ -113,6 +121,7 @@ def fit(
     with only_writer(run_dir), own_random(device, config.seed), deferred_interrupt() as interrupted:
         run = _Run(module.to(device), train, val, config, record, device, interrupted)
         resumed = run.restore()
+        begun_after = run.at.epoch, run.step
         total = config.max_epochs * train.n_events
         done = run.at.epoch * train.n_events + min(run.at.batch * config.batch_size, train.n_events)
         with progress(description, total, "event", done=done) as bar:
@@ -121,7 +130,7 @@ def fit(
             raise KeyboardInterrupt
     module.eval()
     at = run.at
-    return Result(at.epoch, run.step, at.best, at.last, at.stopped, resumed)
+    return Result(at.epoch, run.step, at.best, at.last, at.stopped, resumed, begun_after)
 
 
 @dataclass

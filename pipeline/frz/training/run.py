@@ -4,7 +4,6 @@
 checkpoints.
 """
 
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,8 +11,11 @@ from typing import Any
 
 import yaml
 
+from frz import artifacts as names
 from frz.store.atomic import full_disk, write_file, write_json
 from frz.training.config import NOT_IDENTITY, TrainerConfig
+
+NOTHING_TO_DO = "finished before: nothing to do"
 
 
 def begin(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -24,27 +26,26 @@ def begin(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     StoreError
         If the disk is full.
     """
-    card = folder / "card.json"
-    if card.is_file():
-        try:
-            found: dict[str, Any] = json.loads(card.read_text())
-        except ValueError:
-            found = {}  # damaged: it is written anew
-        if found.get("finished"):
-            return found
+    found = names.card(folder)
+    if found.get("finished"):
+        return found
     with full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
-    write_json(card, {"finished": False, "created": _now()})
+    write_json(folder / "card.json", {"finished": False, "created": found.get("created", _now())})
     return None
 
 
 def finish(folder: Path, card: Mapping[str, Any]) -> dict[str, Any]:
     """Write the card of a finished run."""
-    created = json.loads((folder / "card.json").read_text())["created"]
-    whole = {**card, "finished": True, "created": created, "ended": _now()}
+    whole = {**card, "finished": True, "created": names.card(folder).get("created", _now()), "ended": _now()}
     write_json(folder / "card.json", whole)
     return whole
+
+
+def told(card: Mapping[str, Any], folder: Path, status: str, then: str) -> dict[str, Any]:
+    """What a command says of a run: where it lies, how it came to its end, its card, and which command follows."""
+    return {"name": card["name"], "path": str(folder), "status": status, **card, "next": then}
 
 
 def identity(trainer: TrainerConfig) -> dict[str, Any]:

@@ -6,14 +6,13 @@ phi = atan2(y, x), eta = -ln tan(theta / 2), with theta kept THETA_MIN off 0 and
 Axes: N hits (flat), C stored columns, F model fields.
 """
 
-import difflib
 from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frz.errors import ConfigError
+from frz.errors import ConfigError, nearest
 from frz.store.schema import EventArrays, Schema
 
 DERIVED = ("r", "s", "theta", "phi", "eta")
@@ -145,7 +144,4 @@ def derive(x: Tensor, y: Tensor, z: Tensor) -> dict[str, Tensor]:
 
 
 def _missing(name: str, known: Iterable[str], kind: str, where: str) -> ConfigError:
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    way_out = f"did you mean {near[0]!r}?" if near else f"the data set has: {', '.join(known)}"
-    return ConfigError(f"no {kind} is called {name!r}", where=where, way_out=way_out)
+    return ConfigError(f"no {kind} is called {name!r}", where=where, way_out=nearest(name, known))

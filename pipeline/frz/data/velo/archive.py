@@ -27,6 +27,7 @@ COLUMNS = (
     "pid", "p", "pt", "eta", "phi", "charge", "isLong", "isDown", "hasVelo", "hasUT", "hasScifi",
     "fromBeautyDecay", "fromCharmDecay", "fromStrangeDecay",
 )  # fmt: skip
+WHERE_FROM = "set source.path to your copy; data/README.md says where the data come from"
 FRESH_COPY = "the archive is cut off or damaged: fetch a fresh copy"
 
 
@@ -84,7 +85,7 @@ def read_events(path: Path) -> Iterator[ParentEvent]:
             while raw.read(1 << 20):  # the checksum stands at the very end
                 pass
     except FileNotFoundError:
-        raise SourceError("no such archive", where=str(path), way_out="set source.path to your copy") from None
+        raise SourceError("no such archive", where=str(path), way_out=WHERE_FROM) from None
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         text = f"cannot be read after {found} events: {error}"
         raise SourceError(text, where=str(path), way_out=FRESH_COPY) from None

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from frz.config import StrictModel, digest_of
 from frz.data.source import Source, Unit
-from frz.data.velo.archive import read_events
+from frz.data.velo.archive import WHERE_FROM, read_events
 from frz.data.velo.wedges import ID_STRIDE, PARAMETERS, Wedges
 from frz.errors import SourceError
 from frz.store.ragged import concat
@@ -96,7 +96,7 @@ class Velo(Source):
         for path in map(Path, given):
             inside = sorted(path.glob("*.tar.gz")) if path.is_dir() else [path]
             if not inside:
-                raise SourceError("no *.tar.gz in this folder", where=str(path), way_out="check source.path")
+                raise SourceError("no *.tar.gz in this folder", where=str(path), way_out=WHERE_FROM)
             found += inside
         return found
 
@@ -110,7 +110,7 @@ def _digest(path: Path, settings: str) -> str:
                 digest.update(block)
     except OSError as error:
         text = f"cannot open the archive: {error.strerror}"
-        raise SourceError(text, where=str(path), way_out="point to your copy with --set source.path=...") from None
+        raise SourceError(text, where=str(path), way_out=WHERE_FROM) from None
     return digest.hexdigest()
 
 
