@@ -8,7 +8,8 @@ import frz
 from frz import artifacts as names
 from frz.config import import_extra
 from frz.errors import ConfigError, FrzError, StoreError
-from frz.store import Array, Schema, Snapshot, Split, part, snapshot
+from frz.store import Array, Catalogue, Schema, Snapshot, Split, part, snapshot
+from frz.store.catalogue import entry
 
 
 @pytest.fixture
@@ -55,8 +56,8 @@ def test_half_precision_is_widened_for_pandas(tmp_path):
     schema = Schema(arrays={"event/id": Array(dtype="int64"), "event/x": Array(dtype="float16")})
     snapshot.prepare_root(tmp_path)
     values = {"event/id": np.arange(400), "event/x": np.full(400, 300, np.float16)}
-    entry = snapshot.entry({"events": part.write_part(tmp_path, "events", "0" * 64, schema, values)})
-    snapshot.commit(tmp_path, lambda _: Snapshot(name="d", event_schema=schema, split=Split(), parts=(entry,)))
+    parts = Catalogue.of([entry({"events": part.write_part(tmp_path, "events", "0" * 64, schema, values)})])
+    snapshot.commit(tmp_path, lambda _: Snapshot(name="d", event_schema=schema, split=Split(), parts=parts))
     view = frz.open(tmp_path)
     assert view["event/x"].dtype == np.float16
     frame = view.pandas("event")

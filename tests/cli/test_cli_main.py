@@ -101,7 +101,8 @@ def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> 
 def test_help_lists_every_key_of_set_with_its_default(command: str, settings: type[StrictModel]) -> None:
     listed = " ".join(frz(command, "--help").stdout.partition("Keys of --set:")[2].split())
     for key, field in settings.model_fields.items():
-        assert f"{key}={'FILE' if field.default is None else field.default} {field.description}" in listed
+        description = " ".join(str(field.description).split())
+        assert f"{key}={'FILE' if field.default is None else field.default} {description}" in listed
 
 
 def test_a_mendable_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,9 @@ import torch
 from conftest import TINY_BACKBONE, tiny_recipe
 from frz import artifacts as names
 from frz.data.build import build
-from frz.errors import CheckpointError, ConfigError, IdentityError, StoreError
+from frz.errors import CheckpointError, IdentityError, StoreError
 from frz.extract import engine
 from frz.extract.run import extract, open_both
-from frz.extract.settings import Settings, feature_schema
 from frz.loading.batch import to_batch
 from frz.pretrain import train
 from frz.store import EventStore, part, snapshot
@@ -86,7 +85,7 @@ def test_a_store_of_other_weights_is_refused_with_both_fingerprints(mine):
     assert names.versions(root) == [1]
 
 
-def test_float16_is_the_default_and_what_it_cannot_hold_is_refused(mine):
+def test_float16_is_the_default_and_other_types_are_other_features(mine):
     differs = r"hit/embedding \(float32\[8\] there, float16\[8\] asked for\)"
     with pytest.raises(IdentityError, match=f"{differs}.*To redo: 320 events"):
         extract("tiny", mine)
@@ -96,12 +95,22 @@ def test_float16_is_the_default_and_what_it_cannot_hold_is_refused(mine):
     assert store.schema.arrays["hit/assignment_logit"].dtype == "float32"
     exact = features(mine)
     np.testing.assert_allclose(store.array("hit/embedding"), exact.array("hit/embedding"), atol=2e-3)
-    frozen, source = open_both(names.weights("tiny", mine), mine)
-    schema = feature_schema(frozen.module, source.schema, Settings())
-    with pytest.raises(ConfigError, match="do not fit float16.*embedding_dtype=float32"):
-        engine._cast("hit/embedding", np.array([1e6], np.float32), schema.arrays["hit/embedding"].dtype)
-    with pytest.raises(ConfigError, match="not finite"):
-        engine._cast("hit/embedding", np.array([np.nan], np.float32), "float32")
+
+
+def test_a_packed_store_of_bfloat16_holds_what_is_computed_and_a_new_codec_costs_nothing(mine, monkeypatch):
+    chosen = {"out": str(mine / "short"), "codec": "archive"}
+    store = EventStore(extract("tiny", mine, settings=chosen)["path"])
+    rounded = torch.from_numpy(features(mine).array("hit/embedding")).bfloat16().float().numpy()
+    found = store.array("hit/embedding")
+    assert (store.schema.arrays["hit/embedding"].dtype, found.dtype) == ("bfloat16", np.float32)
+    np.testing.assert_allclose(found, rounded, rtol=2**-7)  # another batch may round to the neighbour
+    assert not (found.view(np.uint32) & 0xFFFF).any()
+    hits, one = store.range(0, 320, ["hit/embedding"])["hit/offsets"], store.events([200])["hit/embedding"]
+    np.testing.assert_array_equal(one, found[hits[200] : hits[201]])
+    monkeypatch.setattr(engine, "forward", None)  # any forward pass would fail
+    other = chosen | {"codec": "compact", "dtype": {"*/embedding": "bfloat16", "*logit": "bfloat16"}}
+    result = extract("tiny", mine, settings=other)
+    assert (result["version"], result["events_run"]) == (1, 0)
 
 
 def test_annotations_are_redone_without_a_forward_pass(mine, monkeypatch):

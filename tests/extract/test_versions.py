@@ -16,7 +16,7 @@ from frz.store.keys import content_digest, event_keys
 from frz.store.part import write_part
 from frz.store.schema import KEY, Array
 
-FP32 = {"embedding_dtype": "float32"}
+FP32 = {"dtype": "float32"}
 PART = 16
 
 

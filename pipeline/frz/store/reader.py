@@ -123,7 +123,7 @@ class EventStore:
         holds = (spec.group for name, spec in self.schema.arrays.items() if axis in self.schema.lineage(axis_of(name)))
         return next(holds)
 
-    def _map(self, group: str, stored: int, names: tuple[str, ...]) -> tuple[EventArrays, dict[str, Any] | None]:
+    def _map(self, group: str, stored: int, names: tuple[str, ...]) -> tuple[EventArrays, dict[str, memoryview] | None]:
         """Arrays of a committed part as they lie on disk, and as buffers unless some are packed.
 
         Raises
@@ -140,7 +140,7 @@ class EventStore:
                         self._verified.add((group, stored, name))
             arrays = {name: part[name] for name in names}
             plain = all(isinstance(values, np.ndarray) for values in arrays.values())
-            return arrays, ragged.buffers(arrays) if plain else None
+            return arrays, {name: values.data for name, values in arrays.items()} if plain else None
         except DamageError as error:
             ranges = self.snapshot.parts.groups[group].events_of(stored)
             events = ", ".join(f"{first} to {last - 1}" for first, last in ranges)
@@ -223,7 +223,8 @@ class EventStore:
                 # What the runs of this part share is decoded once, not once for each.
                 chosen = np.flatnonzero(which == index)
                 events, edges = ragged.spread(first[chosen], last[chosen])
-                found = ragged.buffers(ragged.take(arrays, self.schema, events))
+                taken = ragged.take(arrays, self.schema, events)
+                found = {name: values.data for name, values in taken.items()}
                 first[chosen], last[chosen] = edges[:-1], edges[1:]
             parts.append(found)
         return ragged.gather(parts, self.schema, which, first, last)
