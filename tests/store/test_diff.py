@@ -6,7 +6,7 @@ from events_of_every_shape import SCHEMAS, random_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frz.data.build import KEY_ARRAY
+from frz.data.units import KEY_ARRAY
 from frz.store import Array, EventStore, Schema, part, ragged, snapshot
 from frz.store.catalogue import Catalogue, entry
 from frz.store.cut import PartLimits, cut

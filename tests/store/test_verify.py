@@ -137,7 +137,7 @@ def test_every_fault_is_found_named_and_mended(made: Made) -> None:
         harmless = kind == "journal record" or (kind == "snapshot copy" and "is missing" in found[0].what)
         assert bool(report.damages) is not harmless
 
-        outcomes, added = repair(made.root, report, made.remake, lambda: made.static)
+        outcomes, added = repair(made.root, report, made.remake, lambda name, digest: made.static[name])
         assert added is None
         assert all(outcome.repaired and outcome.same for outcome in outcomes), (seed, kind)
         if kind == "journal record":

@@ -19,6 +19,7 @@ from frz.data.columns import Column, group_of, n_missing, read_table
 from frz.errors import ConfigError, SourceError
 from frz.store import snapshot
 from frz.store.catalogue import Catalogue, PartEntry, Piece
+from frz.store.lease import Leases
 from frz.store.part import find_part, write_part
 from frz.store.ragged import offsets_of
 from frz.store.reader import EventStore
@@ -77,7 +78,6 @@ def add(
         what = f"none of its {len(read[0].ids)} ids in column {on!r} is in {store.snapshot.name}"
         raise SourceError(what, where=str(table), way_out=f"give the column of event ids with --on; ids: {_some(ids)}")
     snapshot.prepare_root(place.path)
-    digests = [_keep(place.path, column) for column in read]
 
     def make(latest: Snapshot | None) -> Snapshot:
         assert latest is not None
@@ -88,7 +88,10 @@ def add(
             latest = _fill(place.path, latest, column.name, column.spec, static, {})[0]
         return latest
 
-    done = snapshot.commit(place.path, make)
+    with Leases(place.path).hold() as leases:
+        digests = [_keep(place.path, column) for column in read]
+        leases.refuse_lost()
+        done = snapshot.commit(place.path, make)
     return {
         "name": done.name,
         "version": done.version,
@@ -118,7 +121,7 @@ def carry_over(root: Path, made: Snapshot, before: Snapshot | None) -> tuple[Sna
         if before is None or spec.group != group_of(name) or array in made.event_schema.arrays:
             continue
         known = {part.events: part.groups[spec.group] for part in before.parts}
-        static = {key: before.static[key] for key in _static_names(name)}
+        static = {key: before.static[key] for key in static_names(name)}
         made, values = _fill(root, made, name, spec, static, known)
         report[array] = {"new_events": len(values), "without_value": n_missing(values)}
     return made, report
@@ -141,7 +144,7 @@ def _fill(
     lacking = [index for index, part in enumerate(base.parts) if part.events not in known]
     if lacking:
         store = EventStore.of(root, base)
-        column = Column(name, spec, *(snapshot.read_static(root, key, static[key]) for key in _static_names(name)))
+        column = Column(name, spec, *(snapshot.read_static(root, key, static[key]) for key in static_names(name)))
         for run in _runs(lacking, base.parts.n_events):
             parts = [base.parts[index] for index in run]
             bounds = offsets_of(np.array([part.n_events for part in parts]))
@@ -179,13 +182,14 @@ def _runs(parts: list[int], n_events: list[int]) -> list[list[int]]:
     return runs
 
 
-def _static_names(name: str) -> tuple[str, str]:
+def static_names(name: str) -> tuple[str, str]:
+    """The static arrays that keep an added column: ids and values."""
     return f"added.{name}.id", f"added.{name}.value"
 
 
 def _keep(root: Path, column: Column) -> dict[str, str]:
     """Keep a column in the store; digests of its static arrays."""
-    values = zip(_static_names(column.name), (column.ids, column.values), strict=True)
+    values = zip(static_names(column.name), (column.ids, column.values), strict=True)
     return {key: snapshot.write_static(root, key, array) for key, array in values}
 
 

@@ -5,32 +5,30 @@ version, are kept; a version appears only when everything in it is on disk.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from frz.artifacts import store_path
-from frz.config import StrictModel, digest_of, import_class, parse
+from frz.config import StrictModel, parse
 from frz.data.add import carry_over
-from frz.data.source import SOURCES, Source, Unit
-from frz.errors import ConfigError, SourceError, StoreError
+from frz.data.source import Source, Unit
+from frz.data.units import EVENTS, cut_unit, open_source, part_key, stored_schema, unit_key
+from frz.errors import SourceError, StoreError
 from frz.progress import progress
 from frz.store import snapshot
 from frz.store.catalogue import Catalogue, PartEntry, entry
-from frz.store.cut import PartLimits, cut
+from frz.store.cut import PartLimits
 from frz.store.journal import Journal, UnitRecord
-from frz.store.keys import KEY_BYTES, content_digest, event_keys, keys_digest
+from frz.store.keys import content_digest, event_keys, keys_digest
+from frz.store.lease import Leases
 from frz.store.part import find_part, part_name, write_part
 from frz.store.reader import EventStore
-from frz.store.schema import ID, KEY, Array, EventArrays, Schema
+from frz.store.schema import ID, KEY, EventArrays, Schema
 from frz.store.snapshot import Snapshot
 from frz.store.split import Split
-
-EVENTS = "events"
-"""The group of the arrays that a source fills."""
-KEY_ARRAY = Array(dtype="uint8", shape=(KEY_BYTES,), role="meta", description="hash of the id and the inputs")
 
 
 class Recipe(StrictModel):
@@ -67,18 +65,18 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
         If the recipe, an input file or the disk does not allow it; what is committed stays.
     """
     recipe = parse(Recipe, values, where)
-    settings = dict(recipe.source)
-    kind = settings.pop("kind", None)
-    if not isinstance(kind, str):
-        raise ConfigError("key 'source.kind' is missing", where=where, way_out=f"known: {', '.join(SOURCES)}")
-    source_class = import_class(kind, SOURCES, "source")
-    source: Source = source_class(parse(source_class.Config, settings, f"{where}: source"))
-    schema = source.schema
-    schema = schema.model_copy(update={"arrays": {**schema.arrays, KEY: KEY_ARRAY}})
+    kind, source = open_source(recipe.source, where)
     units = source.units()
-
     root = store_path(artifacts, "datasets", recipe.name)
     snapshot.prepare_root(root)
+    with Leases(root).hold() as leases:
+        return _build(recipe, kind, source, units, root, leases, where)
+
+
+def _build(
+    recipe: Recipe, kind: str, source: Source, units: list[Unit], root: Path, leases: Leases, where: str
+) -> dict[str, Any]:
+    schema = stored_schema(source)
     before = snapshot.read(root)
     journal = Journal(root / "journal")
     limits = PartLimits.for_source(source.n_events, _limits(before))
@@ -88,10 +86,10 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
     n_read = n_written = n_found = 0
     with progress(f"build {recipe.name}", total=source.n_events, unit="event") as bar:
         for unit in units:
-            key = digest_of([kind, source.version, unit.digest, limits.model_dump(), schema.digest()])
+            key = unit_key(kind, source, unit, limits)
             record = journal.find(key)
             if record is None or not there.has(record.entries):
-                record, new = _read_unit(source, unit, key, schema, limits, root, there, bar)
+                record, new = _read_unit(source, unit, key, limits, root, there, bar)
                 journal.add(record)
                 n_read += 1
                 n_written += new
@@ -105,7 +103,7 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
     static = {name: snapshot.write_static(root, name, values) for name, values in source.static().items()}
     assert static.keys() == schema.static.keys(), "static arrays differ from those that the source's schema lists"
     about = {
-        "source": {"kind": kind, "version": source.version, **settings},
+        "source": {"version": source.version, **recipe.source},
         "licence": source.licence,
         "limits": limits.model_dump(),
     }
@@ -130,6 +128,7 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
         return made
 
     content = made.content_hash()
+    leases.refuse_lost()
     done = snapshot.commit(root, make)
     store = EventStore(root, done.version)
     return {
@@ -185,54 +184,25 @@ class _There:
 
 
 def _read_unit(
-    source: Source, unit: Unit, key: str, schema: Schema, limits: PartLimits, root: Path, there: _There, bar: Any
+    source: Source, unit: Unit, key: str, limits: PartLimits, root: Path, there: _There, bar: Any
 ) -> tuple[UnitRecord, int]:
     """The unit as parts, and how many of them were not there yet."""
     entries = []
     n_written = 0
-    for number, arrays in enumerate(cut(_checked(source, unit), source.schema, limits)):
-        part_key = digest_of([key, number])
-        record = find_part(root, EVENTS, part_key)
+    schema = stored_schema(source)
+    for number, arrays in enumerate(cut_unit(source, unit, limits)):
+        place = part_key(key, number)
+        record = find_part(root, EVENTS, place)
         if record is None:
             arrays[KEY] = event_keys(arrays, schema)
             found = there.find(arrays)
             n_written += found is None
-            part = found or entry({EVENTS: write_part(root, EVENTS, part_key, schema, arrays)})
+            part = found or entry({EVENTS: write_part(root, EVENTS, place, schema, arrays)})
         else:
             part = entry({EVENTS: record})
         entries.append(part)
         bar.advance(part.n_events)
     return UnitRecord(key=key, name=unit.name, entries=tuple(entries)), n_written
-
-
-def _checked(source: Source, unit: Unit) -> Iterator[EventArrays]:
-    """The batches of a unit; a value that is not finite is an error that names event and column."""
-    for batch in source.read(unit):
-        for name, spec in source.schema.arrays.items():
-            values = batch[name]
-            if values.dtype.kind != "f" or np.isfinite(values).all():
-                continue
-            row = int(np.argmin(np.isfinite(values).reshape(len(values), -1).all(axis=1)))
-            column = int(np.argmin(np.isfinite(values[row]).reshape(-1)))
-            field = f"{name}[{spec.columns[column]}]" if spec.columns else name
-            event = _event_of_row(batch, source.schema, name, row)
-            raise SourceError(
-                f"{field} of event {event} is {values[row].reshape(-1)[column]}",
-                where=unit.name,
-                way_out="mend the input or cut the event",
-            )
-        yield batch
-
-
-def _event_of_row(batch: EventArrays, schema: Schema, name: str, row: int) -> int:
-    """Id of the event that holds a row of an array."""
-    for axis in reversed(schema.lineage(name.partition("/")[0])):
-        length = schema.axes[axis].length
-        if length is None:
-            row = int(np.searchsorted(batch[f"{axis}/offsets"], row, side="right")) - 1
-        else:
-            row //= length
-    return int(batch[ID][row])
 
 
 def _refuse_duplicates(root: Path, made: Snapshot, places: list[tuple[str, int]]) -> None:

@@ -147,4 +147,9 @@ def _missing(spec: Array) -> float:
 
 def n_missing(values: NDArray[Any]) -> int:
     """How many values are missing."""
-    return int((np.isnan(values) if values.dtype.kind == "f" else values == -1).sum())
+    return int(is_missing(values).sum())
+
+
+def is_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which values are missing."""
+    return np.asarray(np.isnan(values) if values.dtype.kind == "f" else values == -1)

@@ -6,6 +6,7 @@ parts that exist under its keys are kept.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from frz.config import StrictModel, canonical_json
@@ -31,13 +32,21 @@ class Journal:
 
     def find(self, key: str) -> UnitRecord | None:
         """The record of a unit, or None if it was never finished."""
-        try:
-            return UnitRecord.model_validate(unseal(json.loads((self.folder / f"{key[:32]}.json").read_bytes())))
-        except (FileNotFoundError, ValueError):
-            return None
+        return _read(self.folder / f"{key[:32]}.json")
+
+    def records(self) -> Iterator[UnitRecord]:
+        """Every unit that was ever finished."""
+        return (record for file in self.folder.glob("*.json") if (record := _read(file)) is not None)
 
     def add(self, unit: UnitRecord) -> None:
         """Record a finished unit durably."""
         self.folder.mkdir(exist_ok=True)
         text = canonical_json(seal(unit.model_dump(mode="json")))
         atomic.write_file(self.folder / f"{unit.key[:32]}.json", text.encode(), self.folder.parent / "tmp")
+
+
+def _read(file: Path) -> UnitRecord | None:
+    try:
+        return UnitRecord.model_validate(unseal(json.loads(file.read_bytes())))
+    except (FileNotFoundError, ValueError):
+        return None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from frz.config import StrictModel
+from frz.errors import StoreError
 from frz.store import atomic
 from frz.store.process import Process
 
@@ -155,6 +156,18 @@ class Leases:
         """Whether a lease (default: that of being at work at all) is no longer ours, as its file says now."""
         content = self._read(name or self._own)
         return content is None or not self._is_own(content)
+
+    def refuse_lost(self) -> None:
+        """Refuse to commit a version after a stop in which others may have cleaned up behind this process.
+
+        Raises
+        ------
+        StoreError
+            If the lease of being at work is lost.
+        """
+        if self.lost():
+            what = "this process was stopped for too long: what it has written may be gone"
+            raise StoreError(what, where=str(self.root), way_out="run the same command again")
 
     def beat(self) -> None:
         """Renew what is held; what is another's by now, or was moved aside, is left alone."""

@@ -7,7 +7,7 @@ one. If it holds other content than the one lost (another machine rounds differe
 by one that points at it, and older versions refuse to read it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,10 +21,10 @@ from frz.artifacts import versions
 from frz.errors import DamageError, FrzError
 from frz.progress import progress
 from frz.store import atomic, bfloat16, codecs, ragged, shard, snapshot
-from frz.store.keys import content_digest
+from frz.store.keys import content_digest, keys_digest
 from frz.store.part import ArrayRecord, CommitRecord, PartRef, labels, part_name, read_record, replace_part
 from frz.store.reader import EventStore
-from frz.store.schema import EventArrays, Schema
+from frz.store.schema import KEY, EventArrays, Schema
 from frz.store.snapshot import Snapshot, copy_path, snapshot_path
 from frz.store.verify import GROUP_METADATA, Damage, Report, readable
 
@@ -39,12 +39,21 @@ class LostPart(NamedTuple):
     record: CommitRecord | None
     """What was committed, if that is whole: number of events, digest of their keys."""
 
+    @property
+    def written_for(self) -> int:
+        """The oldest version that points at it."""
+        return min(version for version, _, _ in self.events)
+
 
 Remake: TypeAlias = Callable[[LostPart], EventArrays]
 """Makes all arrays of a lost part; raises FrzError if it cannot."""
 
-Static: TypeAlias = Callable[[], Mapping[str, NDArray[Any]]]
-"""Makes the static arrays; raises FrzError if it cannot."""
+Static: TypeAlias = Callable[[str, str], NDArray[Any]]
+"""Makes the static array of a name whose digest begins so; raises FrzError if it cannot."""
+
+Follow: TypeAlias = Callable[[Collection[PartRef]], Mapping[LostPart, EventArrays]]
+"""Makes again what was made from parts that came out with other content now, where it does not fit them any more;
+raises FrzError if it cannot."""
 
 
 class Outcome(NamedTuple):
@@ -59,7 +68,11 @@ class Outcome(NamedTuple):
 
 
 def repair(
-    root: Path, report: Report, remake: Remake | None = None, static: Static | None = None
+    root: Path,
+    report: Report,
+    remake: Remake | None = None,
+    static: Static | None = None,
+    follow: Follow | None = None,
 ) -> tuple[list[Outcome], Snapshot | None]:
     """Mend a store. What a crash interrupts, the same call on a new report finishes.
 
@@ -68,11 +81,13 @@ def repair(
     root : Path
         The store.
     report : Report
-        Of `verify` over all versions.
+        Of `verify` over all versions; parts are mended in the order of its damages.
     remake : callable, optional
         Makes the arrays of a part that is lost; without it, such a part stays as it is.
     static : callable, optional
         Makes static arrays.
+    follow : callable, optional
+        Makes whole parts again that do not fit any more because others came out with other content.
 
     Returns
     -------
@@ -98,17 +113,26 @@ def repair(
         assert found is not None, "the report names it"
         return found.event_schema
 
+    def note(lost: LostPart, outcome: Outcome, record: CommitRecord | None) -> None:
+        outcomes.append(outcome)
+        if record is not None and record.digest != lost.part.digest:
+            changed[lost.group, lost.part] = record
+
     with progress(f"repair {root.name}", len(parts), "part") as bar:
         for (group, part), damages in parts.items():
-            # the oldest version that points at a part is the one that it was written for
-            of = schema(min(version for version, _, _ in damages[0].events))
-            outcome, record = _repair_part(root, group, part, damages, of, remake)
-            outcomes.append(outcome)
-            if record is not None and record.digest != part.digest:
-                changed[group, part] = record
+            place = root / "events.zarr" / part_name(group, part.key)
+            lost = LostPart(group, part, damages[0].events, _record(place, part))
+            note(lost, *_repair_part(root, lost, damages, schema(lost.written_for), remake))
             bar.advance()
     if not changed:
         return outcomes, None
+    try:
+        stale = follow([part for _, part in changed]) if follow else {}
+    except FrzError as error:  # the store stays damaged, so that the next repair tries all of it again
+        waits = f"made again with other content; what was made from it cannot follow: {error}"
+        return [o if o.same else o._replace(repaired=False, how=waits) for o in outcomes], None
+    for lost, arrays in stale.items():
+        note(lost, *_put(root, lost, schema(lost.written_for), arrays, "made again from other parts that changed"))
     for file in (root / "journal").glob("*.json"):  # the next build must not take the old digests from it
         text = file.read_text()
         if any(part.digest in text for _, part in changed):
@@ -163,8 +187,9 @@ def _repair_static(root: Path, damage: Damage, static: Static | None) -> Outcome
         if static is None:
             return Outcome(damage.path, False, "its values are lost and nothing makes them again")
         try:
-            values, how = static()[name], "made again"
-        except (FrzError, KeyError) as error:
+            values, how = static(name, digest32), "made again"
+        except FrzError as error:
+            _set_aside(root, place)  # in its place a writer can put it again
             return Outcome(damage.path, False, f"cannot be made again: {error}")
     if values is None or not fits(values):
         return Outcome(damage.path, False, "made again, it holds other content", same=False)
@@ -177,22 +202,30 @@ def _repair_static(root: Path, damage: Damage, static: Static | None) -> Outcome
 
 
 def _repair_part(
-    root: Path, group: str, part: PartRef, damages: list[Damage], schema: Schema, remake: Remake | None
+    root: Path, lost: LostPart, damages: list[Damage], schema: Schema, remake: Remake | None
 ) -> tuple[Outcome, CommitRecord | None]:
     """Mend a part; its commit record where it was written anew."""
+    place = root / "events.zarr" / part_name(lost.group, lost.part.key)
+    if all(_rewrite(root, place, schema, damage) for damage in damages):
+        return Outcome(str(place.relative_to(root)), True, "metadata written anew"), None
+    if (arrays := _own_arrays(place, lost.part)) is not None:
+        return _put(root, lost, schema, arrays, "written anew from its own arrays")
+    if remake is None:
+        return Outcome(str(place.relative_to(root)), False, "its values are lost and nothing makes them again"), None
+    try:
+        arrays = remake(lost)
+    except FrzError as error:
+        return Outcome(str(place.relative_to(root)), False, str(error)), None
+    return _put(root, lost, schema, arrays, "made again")
+
+
+def _put(
+    root: Path, lost: LostPart, schema: Schema, arrays: EventArrays, how: str
+) -> tuple[Outcome, CommitRecord | None]:
+    """Put a part with these arrays into the place of the damaged one."""
+    group, part, events, _ = lost
     place = root / "events.zarr" / part_name(group, part.key)
     path = str(place.relative_to(root))
-    events = damages[0].events
-    if all(_rewrite(root, place, schema, damage) for damage in damages):
-        return Outcome(path, True, "metadata written anew"), None
-    arrays, how = _own_arrays(place, part), "written anew from its own arrays"
-    if arrays is None:
-        if remake is None:
-            return Outcome(path, False, "its values are lost and nothing makes them again"), None
-        try:
-            arrays, how = remake(LostPart(group, part, events, _record(place, part))), "made again"
-        except FrzError as error:
-            return Outcome(path, False, str(error)), None
     same = content_digest(arrays) == part.digest
     if not same:
         newest = versions(root)[-1]
@@ -274,7 +307,7 @@ def _set_aside(root: Path, path: Path) -> None:
 
 
 def _repointed(root: Path, latest: Snapshot, changed: Mapping[tuple[str, PartRef], CommitRecord]) -> Snapshot:
-    """The newest version with the digests, and the counts, of parts that came out with other content."""
+    """The newest version with digests, counts and events of parts that came out with other content."""
     groups = dict(latest.parts.groups)
     touched: set[int] = set()
     for (group, part), record in changed.items():
@@ -290,9 +323,14 @@ def _repointed(root: Path, latest: Snapshot, changed: Mapping[tuple[str, PartRef
     store = EventStore.of(root, made)
     counts = {axis: list(column) for axis, column in made.parts.counts.items()}
     largest = {axis: list(column) for axis, column in made.parts.largest.items()}
+    events = list(made.parts.events)
     for index in touched:
-        arrays = store.part(index, [f"{axis}/offsets" for axis in counts if store.schema.axes[axis].length is None])
+        names = [f"{axis}/offsets" for axis in counts if store.schema.axes[axis].length is None]
+        arrays = store.part(index, [*names, KEY] if KEY in store.schema.arrays else names)
         for axis in counts:
             lengths = ragged.lengths(arrays, store.schema, axis)
             counts[axis][index], largest[axis][index] = int(lengths.sum()), int(lengths.max(initial=0))
-    return made.model_copy(update={"parts": replace(made.parts, counts=counts, largest=largest)})
+        if KEY in arrays:
+            events[index] = keys_digest(arrays[KEY])
+    parts = replace(made.parts, counts=counts, largest=largest, events=events)
+    return made.model_copy(update={"parts": parts})
