@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping
 
 BENCHMARKS: Mapping[str, str] = {
+    "extract": "benchmarks.extract",
+    "kills": "benchmarks.kills",
     "muon_resolution": "benchmarks.muon_resolution",
     "on_the_fly": "benchmarks.on_the_fly",
     "stage2": "benchmarks.stage2",
