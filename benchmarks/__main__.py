@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 BENCHMARKS: Mapping[str, str] = {
     "codecs": "benchmarks.codecs",
+    "extract": "benchmarks.extract",
+    "kills": "benchmarks.kills",
     "muon_resolution": "benchmarks.muon_resolution",
     "on_the_fly": "benchmarks.on_the_fly",
     "reads": "benchmarks.reads",

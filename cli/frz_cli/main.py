@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from frz import progress
 from frz.errors import FrzError
-from frz_cli import data, demo, evaluate, export, extract, gc, output, show, train, verify
+from frz_cli import data, demo, evaluate, export, extract, gc, output, show, train, verify, why
 from frz_cli.keys import taking
 
 USER_ERROR = 2
@@ -107,6 +107,8 @@ app.command("predict")(evaluate.predict)
 app.command("export")(export.export)
 app.command("ls")(show.ls)
 app.command("show")(show.show)
+app.command("why")(why.why)
+app.command("diff")(why.diff)
 app.command("verify")(verify.verify)
 app.command("gc")(gc.gc)
 

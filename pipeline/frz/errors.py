@@ -7,6 +7,7 @@ FrzError
 │   └── DamageError    a file of it is gone or is not what was committed
 ├── IdentityError      the artifacts asked for belong to other weights, data or settings
 ├── CheckpointError    a checkpoint is missing or does not fit the model
+├── ClusterError       workers cannot be reached, do not fit together, or keep dying
 └── TrainingError      training cannot start or cannot go on
 
 A message says what is wrong, where, and the way out, in one line. The command line catches `FrzError`
@@ -62,6 +63,10 @@ class CheckpointError(FrzError):
 
 class TrainingError(FrzError):
     """Training cannot start or cannot go on."""
+
+
+class ClusterError(FrzError):
+    """Workers cannot be reached, do not fit together, or keep dying."""
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

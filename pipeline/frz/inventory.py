@@ -5,16 +5,21 @@ Reads snapshots, cards and headers, never values, so it answers at once however 
 
 import json
 import struct
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from frz import artifacts
+from frz.config import digest_of
 from frz.errors import CheckpointError, ConfigError
 from frz.store.reader import EventStore
 
 DEFAULT = Path("artifacts")
 """The folder that need not be there yet."""
+
+FIDELITY = "fidelity.json"
+"""Beside the snapshots of a feature store: reports of `frz extract --fidelity`, by what the features depend on."""
 
 
 def listing(folder: Path) -> list[dict[str, Any]]:
@@ -97,7 +102,7 @@ def describe(spec: str, folder: Path) -> dict[str, Any]:
 
 
 def describe_store(path: Path, version: int) -> dict[str, Any]:
-    """Sizes, arrays, splits and provenance of one version of an event store.
+    """Sizes, arrays, splits and provenance of one version of an event store, and what its types cost if measured.
 
     Raises
     ------
@@ -141,7 +146,38 @@ def describe_store(path: Path, version: int) -> dict[str, Any]:
         "arrays": arrays,
         "static": sorted(schema.static),
         "about": snapshot.about,
+        **_fidelity(store),
     }
+
+
+def fidelity_key(fingerprint: str, recipe: Mapping[str, Any], static: Mapping[str, str]) -> str:
+    """What features depend on beside the event, before they are rounded to the types they are stored in."""
+    return digest_of([fingerprint, recipe, static])
+
+
+def _fidelity(store: EventStore) -> dict[str, Any]:
+    """What the types of a feature store were measured to cost ({} if they were not)."""
+    file, about = store.root / FIDELITY, store.snapshot.about
+    if not file.is_file():
+        return {}
+    key = fidelity_key(about["fingerprint"]["value"], about["recipe"], about["static"])
+    if (report := artifacts.read_json(file).get(key)) is None:
+        return {}
+    types = {name: store.schema.arrays[name].dtype for name in report["arrays"]}
+    numbers = ("error", "largest_error", "unfit")
+    rows = {name: {"dtype": t, **{n: report["arrays"][name][t][n] for n in numbers}} for name, t in types.items()}
+    found: dict[str, Any] = {
+        **{k: report[k] for k in ("data", "measured", "train_events", "val_events")},
+        "arrays": rows,
+    }
+    head, change = report["head"], next((m["head"] for m in report["together"].values() if m["types"] == types), None)
+    if head and change:
+        found["head"] = {
+            k: {"exact": v, "stored": v + change[k], "spread": head["spread"][k]}
+            for k, v in head["metrics"].items()
+            if k in head["main"]
+        }
+    return {"fidelity": found}
 
 
 def describe_run(path: Path) -> dict[str, Any]:

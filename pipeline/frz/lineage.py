@@ -1,13 +1,20 @@
-"""Where numbers come from: the fingerprint of the weights, and what differs between two of them.
+"""Where numbers come from: the fingerprint of the weights, the code and the versions, and what differs between two.
 
 The fingerprint covers every weight and buffer (normalisation constants and fitted state are buffers), the
-family and its canonical config. It knows nothing of files, times or paths.
+family and its canonical config. It knows nothing of files, times or paths. Code is found and read, never imported:
+whoever only reads features can say whether the code that made them has changed.
 """
 
+import ast
+import io
 import platform
-from collections.abc import Mapping
+import sysconfig
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,3 +85,95 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def code_digests(modules: Iterable[str]) -> dict[str, str]:
+    """SHA-256 (hex) of the source of each module that is found here, without comments and blank lines."""
+    files = {name: _source_file(name) for name in modules}
+    return {name: sha256(_bare(file.read_text()).encode()).hexdigest() for name, file in files.items() if file}
+
+
+def imported(start: Iterable[str], inside: Iterable[str]) -> list[str]:
+    """Modules that the code of some modules imports, directly or not, and these themselves; sorted.
+
+    Followed are the modules of the packages `inside`, those that share a package with one in `start` (frz itself
+    apart), and what is installed nowhere, such as files in the working folder. Imports are read from the source, so
+    those by a computed name are not seen.
+    """
+    inside, found, open_ = tuple(inside), set[str](), list(start)
+    packages = {name.partition(".")[0] for name in open_} - {"frz"}
+    while open_:
+        name = open_.pop()
+        file = None if name in found else _source_file(name)
+        top = name.partition(".")[0]
+        if file is None or not (
+            name.startswith(inside) or top in packages or (top != "frz" and not _is_installed(file))
+        ):
+            continue
+        found.add(name)
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        open_ += [name.rpartition(".")[0], *_imports(file, package)]
+    return sorted(found)
+
+
+def _source_file(name: str) -> Path | None:
+    """The Python file of a module; only its top package is looked up, by the import system, and nothing is run."""
+    top, *rest = name.split(".")
+    try:
+        spec = find_spec(top) if top else None
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if not rest and spec.origin and spec.origin.endswith(".py"):
+        return Path(spec.origin)
+    places = [Path(location, *rest) for location in spec.submodule_search_locations or ()]
+    files = [file for place in places for file in (place / "__init__.py", place.with_suffix(".py"))]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _is_installed(file: Path) -> bool:
+    """Whether a file is part of Python or of an installed library: these have versions."""
+    if {"site-packages", "dist-packages"} & set(file.parts):
+        return True
+    return any(file.is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib"))
+
+
+def _imports(file: Path, package: str) -> Iterator[str]:
+    """Names that may be modules in the import statements of a file of a package."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _bare(source: str) -> str:
+    """Python source without comments and the lines that hold nothing else."""
+    lines = source.splitlines()
+    blank = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        row, column = token.start
+        if token.type == tokenize.COMMENT:
+            lines[row - 1] = lines[row - 1][:column].rstrip()
+        if token.type == tokenize.NL and not lines[row - 1].strip():
+            blank.add(row - 1)
+    return "\n".join(line for row, line in enumerate(lines) if row not in blank)
+
+
+def soft_differences(theirs: Mapping[str, Any], mine: Mapping[str, Any], most: int = 5) -> list[str]:
+    """What differs, in words, between two records of what features were made with: versions, device, code."""
+    names = sorted(n for n in (theirs.keys() | mine.keys()) - {"code"} if theirs.get(n) != mine.get(n))
+    found = [f"{n} ({theirs.get(n, 'none')} there, {mine.get(n, 'none')} here)" for n in names]
+    one, other = theirs.get("code", {}), mine.get("code", {})
+    modules = sorted(m for m in one.keys() | other.keys() if one.get(m) != other.get(m))
+    return found + ([f"code of {_some(modules, most)}"] if modules else [])
+
+
+def changed_since(made_with: Mapping[str, Any]) -> list[str]:
+    """What differs, in words, between what features were made with and what is here, as far as that is here."""
+    code = made_with.get("code", {})
+    return soft_differences(made_with, {**made_with, **versions(), "code": {**code, **code_digests(code)}})

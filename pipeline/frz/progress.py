@@ -137,6 +137,12 @@ def progress(description: str, total: int | None, unit: str = "event", *, done: 
             _leave_display()
 
 
+def note(text: str) -> None:
+    """A line for people, where progress is shown at all."""
+    if _mode != "none":
+        print(text, file=sys.stderr, flush=True)
+
+
 def _enter_display() -> "Progress":
     """The shared display, started for the outermost work: a terminal holds one live display."""
     global _display, _under_way

@@ -9,6 +9,7 @@ from unittest.mock import Mock, create_autospec
 import pytest
 from typer.testing import CliRunner
 
+from frz.extract.cluster import Workers
 from frz_cli.main import app
 
 
@@ -46,9 +47,14 @@ HERE, SET = Path("there"), ["--set", "a.b=1", "--set", "c=x"]
         (
             ["extract", "--ckpt", "muon@best", "--data", "velo", *SET],
             "frz.extract.run.extract",
-            ("muon@best", HERE, "velo", {"a": {"b": 1}, "c": "x"}),
+            ("muon@best", HERE, "velo", {"a": {"b": 1}, "c": "x"}, Workers(), False),
         ),
-        (["extract", "--ckpt", "muon"], "frz.extract.run.extract", ("muon", HERE, None, {})),
+        (["extract", "--ckpt", "muon"], "frz.extract.run.extract", ("muon", HERE, None, {}, Workers(), False)),
+        (
+            ["extract", "--ckpt", "muon", "--dry-run", "--workers", "2", "--threads", "1"],
+            "frz.extract.run.extract",
+            ("muon", HERE, None, {}, Workers(2, 1), True),
+        ),
         (
             ["train-head", "run.yaml", "--features", "muon"],
             "frz.heads.run.train",

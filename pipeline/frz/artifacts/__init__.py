@@ -1,6 +1,17 @@
 """Artifacts: where they lie (`places`) and what a name for one means (`naming`)."""
 
-from frz.artifacts.naming import Artifact, Run, StoreVersion, backbone, dataset, features, find, head, weights
+from frz.artifacts.naming import (
+    Artifact,
+    Run,
+    StoreVersion,
+    backbone,
+    dataset,
+    features,
+    find,
+    head,
+    weights,
+    weights_of,
+)
 from frz.artifacts.places import (
     KINDS,
     Kind,
@@ -38,4 +49,5 @@ __all__ = [
     "store_path",
     "versions",
     "weights",
+    "weights_of",
 ]

@@ -23,7 +23,7 @@ from frz.artifacts.places import (
     runs,
     versions,
 )
-from frz.errors import CheckpointError, ConfigError, FrzError, StoreError, nearest
+from frz.errors import CheckpointError, ConfigError, FrzError, IdentityError, StoreError, nearest
 
 _SINGULAR: Mapping[Kind, str] = {
     "datasets": "data set",
@@ -143,6 +143,28 @@ def weights(spec: str | Path, artifacts: Path) -> Path:
     if not file.is_file():
         raise CheckpointError("no weights yet", where=str(file), way_out="run 'frz train-backbone' again to go on")
     return file
+
+
+def weights_of(backbone: str, fingerprint: str, artifacts: Path) -> Path:
+    """The weight file of the run of a backbone that has this fingerprint.
+
+    Raises
+    ------
+    IdentityError
+        If none has, with those that there are.
+    """
+    seen = []
+    for run in runs(artifacts / "backbones" / backbone):
+        found = card(run).get("fingerprint")
+        if found == fingerprint:
+            return run / "best.safetensors"
+        if found:
+            seen.append(found[:12])
+    raise IdentityError(
+        f"no run of backbone {backbone!r} has fingerprint {fingerprint[:12]}",
+        where=str(artifacts / "backbones"),
+        way_out=f"have: {', '.join(seen) or 'none'}; copy its run there",
+    )
 
 
 def find(spec: str, artifacts: Path, kinds: Sequence[Kind] = KINDS) -> Artifact:

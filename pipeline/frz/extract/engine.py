@@ -31,11 +31,15 @@ def members_axis(backbone: Backbone, schema: Schema) -> str | None:
 
 def batches_of(backbone: Backbone, reader: Reader, positions: range | Index, settings: Settings) -> list[Index]:
     """Batches of the events at `positions`, the longest first, as indices into `positions`."""
+    return plan_part(lengths_of(backbone, reader, positions), settings.batch_size, settings.max_members)
+
+
+def lengths_of(backbone: Backbone, reader: Reader, positions: range | Index) -> Index:
+    """What padding depends on: members of each event (n_event,), 1 where no input is ragged."""
     axis = members_axis(backbone, reader.schema)
-    lengths = np.ones(len(positions), np.int64)
-    if axis:
-        lengths = ragged.lengths(read(reader, positions, [f"{axis}/offsets"]), reader.schema, axis)
-    return plan_part(lengths, settings.batch_size, settings.max_members)
+    if axis is None:
+        return np.ones(len(positions), np.int64)
+    return ragged.lengths(read(reader, positions, [f"{axis}/offsets"]), reader.schema, axis)
 
 
 def read(reader: Reader, positions: range | Index, names: Iterable[str]) -> EventArrays:

@@ -7,6 +7,8 @@ a store never holds both. The refusal names what differs and what doing all agai
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from frz.config import digest_of
 from frz.errors import IdentityError
 from frz.extract.settings import ANNOTATION, CARRIED, FEATURES, Settings, group_of
@@ -34,6 +36,13 @@ def static_inputs(source: EventStore) -> dict[str, str]:
     return {name: source.snapshot.static[name] for name in source.schema.static}
 
 
+def workplace(frozen: FrozenBackbone) -> dict[str, str]:
+    """The device, and torch's threads: what last bits depend on beside versions."""
+    device = frozen.device
+    name = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+    return {"device": name, "threads": str(torch.get_num_threads())}
+
+
 def refuse_other(
     there: Snapshot, root: Path, frozen: FrozenBackbone, source: EventStore, out: Schema, settings: Settings
 ) -> None:
@@ -53,14 +62,18 @@ def refuse_other(
     if there.about["data"]["name"] != source.snapshot.name:
         found.append(f"data set ({there.about['data']['name']} there, {source.snapshot.name} asked for)")
     if found:
-        cost = there.about["cost"]
-        seconds = there.n_events * cost["seconds_per_event"]
         raise IdentityError(
-            f"holds other features: {'; '.join(found)}. To redo: {there.n_events} events, "
-            f"{size(there.n_events * cost['bytes_per_event'])}, about {seconds:.0f} s",
+            f"holds other features: {'; '.join(found)}. {to_redo(there)}",
             where=str(root),
             way_out="ask for the same, or give the new features a store of their own with --set out=DIR",
         )
+
+
+def to_redo(there: Snapshot) -> str:
+    """What extracting all of a store again would cost, in words."""
+    cost = there.about["cost"]
+    seconds = there.n_events * cost["seconds_per_event"]
+    return f"To redo: {there.n_events} events, {size(there.n_events * cost['bytes_per_event'])}, about {seconds:.0f} s"
 
 
 def _weights(theirs: Fingerprint, mine: Fingerprint) -> list[str]:

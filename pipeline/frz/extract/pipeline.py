@@ -6,7 +6,7 @@ not depend on timing.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ def do(work: Work, jobs: Iterable[Job]) -> Iterator[tuple[Job, dict[str, CommitR
 
     def steps() -> Iterator[Step]:
         for job in jobs:
-            events = _to_run(job)
+            events = to_run(job)
             plan = engine.batches_of(work.frozen.module, work.source, events, work.settings) if len(events) else []
             yield from (Step(job, plan, events, number) for number in range(max(len(plan), 1)))
 
@@ -91,8 +91,8 @@ def do(work: Work, jobs: Iterable[Job]) -> Iterator[tuple[Job, dict[str, CommitR
                 if len(encoded) > BATCHES_AHEAD:
                     encoded[-1 - BATCHES_AHEAD].result()
             if step.number == max(len(step.plan), 1) - 1:
-                made, encoded = list(encoded), deque()
-                written.append((step.job, writer.submit(_commit, work, step.job, step.plan, made)))
+                made, encoded = [future.result for future in encoded], deque()
+                written.append((step.job, writer.submit(commit, work, step.job, step.plan, made)))
             while written and (len(written) > JOBS_AHEAD or written[0][1].done()):
                 job, receipt = written.popleft()
                 yield job, receipt.result()
@@ -100,7 +100,7 @@ def do(work: Work, jobs: Iterable[Job]) -> Iterator[tuple[Job, dict[str, CommitR
             yield job, receipt.result()
 
 
-def _to_run(job: Job) -> range | Index:
+def to_run(job: Job) -> range | Index:
     """Events of a job that run through the backbone."""
     if FEATURES not in job.keys:
         return range(0)
@@ -108,11 +108,13 @@ def _to_run(job: Job) -> range | Index:
 
 
 @torch.inference_mode()
-def _commit(work: Work, job: Job, plan: list[Index], made: list[Future[EventArrays]]) -> dict[str, CommitRecord]:
-    """Put the features of a job together and write what it lacks."""
+def commit(
+    work: Work, job: Job, plan: list[Index], made: Sequence[Callable[[], EventArrays]]
+) -> dict[str, CommitRecord]:
+    """Put the features of a job together and write what it lacks; `made` gives those of each batch of the plan."""
     features: EventArrays = {}
     if FEATURES in job.keys or ANNOTATION in job.keys:
-        features = _features(work, job, plan, [future.result() for future in made])
+        features = _features(work, job, plan, [batch() for batch in made])
     arrays: dict[str, EventArrays] = {}
     if FEATURES in job.keys:
         keys = engine.read(work.source, job.positions, [KEY])

@@ -9,20 +9,20 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from frz import artifacts as names
 from frz.config import parse
 from frz.errors import ConfigError, IdentityError
-from frz.extract import pipeline
+from frz.extract import canary, estimate, pipeline
+from frz.extract.cluster import Workers
 from frz.extract.identity import identity_of, refuse_other, static_inputs
 from frz.extract.jobs import Job
+from frz.extract.memory import Peak
 from frz.extract.plan import Plan, make_plan
 from frz.extract.settings import FEATURES, Settings, feature_schema, group_of
-from frz.lineage import versions
+from frz.lineage import soft_differences
 from frz.loading.frozen import FrozenBackbone
 from frz.progress import progress
-from frz.store import snapshot
+from frz.store import atomic, snapshot
 from frz.store.catalogue import Catalogue, PartEntry, Piece
 from frz.store.lease import Leases
 from frz.store.part import CommitRecord, PartRef, find_part, part_name
@@ -33,10 +33,17 @@ from frz.training.config import pick_device
 
 PART_BYTES = 256 << 20
 """A job ends before its features pass this."""
+MADE_WITH = "made_with.json"
+"""Beside the snapshots: what parts that no snapshot holds yet are made with."""
 
 
 def extract(
-    ckpt: str, artifacts: Path, data: str | None = None, settings: dict[str, Any] | None = None
+    ckpt: str,
+    artifacts: Path,
+    data: str | None = None,
+    settings: dict[str, Any] | None = None,
+    workers: Workers | None = None,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Run a frozen backbone over a data set and commit a version of its feature store.
 
@@ -50,11 +57,16 @@ def extract(
         A data set (`name@version`); default the newest version of the one the backbone was trained on.
     settings : dict, optional
         See `Settings`.
+    workers : Workers, optional
+        Who does the work; default this process.
+    dry_run : bool
+        Only predict what it will cost, from a few of its batches.
 
     Returns
     -------
     dict
-        Path, version, fingerprint, events, events run and taken, bytes in all and written, seconds.
+        Path, version, fingerprint, events, events run and taken, bytes in all, seconds, and predicted against actual
+        where there was a dry run; see `estimate.predict` for the dry run itself.
 
     Raises
     ------
@@ -62,24 +74,42 @@ def extract(
         If the checkpoint, the data set and the store do not belong together, or the disk is full.
     """
     began = time.monotonic()
-    options = parse(Settings, settings or {}, "extract")
+    options, workers = parse(Settings, settings or {}, "extract"), workers or Workers()
+    workers.begin()
     frozen, source = open_both(names.weights(ckpt, artifacts), artifacts, data, options.device)
     out = feature_schema(frozen.module, source.schema, options)
-    root = options.out or _default_root(frozen, source, artifacts)
+    root = options.out or default_root(frozen, source, artifacts)
     newest = snapshot.read(root)
     if newest is not None:
         refuse_other(newest, root, frozen, source, out, options)
 
-    snapshot.prepare_root(root)
+    if not dry_run:
+        snapshot.prepare_root(root)
     identity = identity_of(frozen, source, out, options)
     history = (found for n in reversed(names.versions(root)) if (found := snapshot.read(root, n)) is not None)
-    there = {path.name for path in (root / "events.zarr").iterdir()}
+    there = {path.name for path in (root / "events.zarr").glob("*")}
     targets, most = frozen.module.targets, _most_events(source, out)
     plan = make_plan(source, root, there, history, out, identity, targets, most)
     work = pipeline.Work(frozen, source, plan.earlier.store if plan.earlier else None, root, out, options)
-    n_run, receipts = share_jobs(work, plan, there)
+    receipts: list[dict[str, PartRef]] = [{} for _ in plan.jobs]
+    missing = [job for job in plan.jobs if not _is_done(job, root, receipts, there)]
+    left = [job.without(receipts[job.number]) for job in missing]
+    if any(job.n_forward for job in left):
+        _settle(work, newest, plan, receipts)
+    if dry_run:
+        predicted = estimate.predict(work, left, identity, began)
+        whole = {"path": str(root), "checkpoint": str(frozen.path), "data": _version(source), "events": source.n_events}
+        return whole | predicted
+    if any(job.n_forward for job in left):
+        atomic.write_json(root / MADE_WITH, canary.made_with(frozen))
+    with Peak() as memory:
+        n_run = share_jobs(work, plan, missing, receipts, workers)
     seconds = time.monotonic() - began
     parts = Catalogue.of(entries(plan, receipts, source, root, out))
+    canaries = dict(newest.about.get("canaries", {})) if newest else {}
+    if n_run or newest is None:
+        store = EventStore.of(root, Snapshot.model_construct(event_schema=out, parts=parts))
+        canaries = canary.measure(work, plan.jobs, store, canaries)
     made = Snapshot(
         name=root.name,
         event_schema=out,
@@ -96,51 +126,92 @@ def extract(
             },
             "static": static_inputs(source),
             "recipe": options.recipe(),
-            "made_with": versions() | {"device": str(frozen.device), "threads": str(torch.get_num_threads())},
+            "made_with": canary.made_with(frozen) | workers.made_with,
+            "canaries": canaries,
             "cost": _cost(newest, n_run, seconds, parts, out),
         },
     )
     done = snapshot.commit(root, lambda latest: made)
+    compared = estimate.compare(work, left, receipts, identity, n_run, time.monotonic() - began, memory.bytes)
     store = EventStore(root, done.version)
     return {
         "path": str(root),
         "version": done.version,
         "checkpoint": str(frozen.path),
         "fingerprint": frozen.fingerprint.value,
-        "data": f"{source.snapshot.name}@{source.snapshot.version}",
+        "data": _version(source),
         "events": store.n_events,
         "events_run": n_run,
         "events_taken": store.n_events - n_run,
         "parts": store.n_parts,
         "bytes": sum(store.nbytes(name) for name in out.arrays),
         "seconds": seconds,
+        **({"prediction": compared} if compared else {}),
     }
 
 
-def share_jobs(work: pipeline.Work, plan: Plan, there: set[str]) -> tuple[int, list[dict[str, PartRef]]]:
-    """Do the jobs of a plan together with whoever else is doing them; returns when all are done.
+def check(
+    ckpt: str, artifacts: Path, data: str | None = None, settings: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Run the canaries of a feature store on this machine, with this code and these versions.
 
     Returns
     -------
-    n_run : int
-        Events that ran through the backbone here.
-    receipts : list of dict
-        Per job and group, the part that holds it.
+    dict
+        Path, version, how this machine `differs` from what made the store, and what `canary.rerun` says.
+
+    Raises
+    ------
+    FrzError
+        See `extract`; also if there are no features yet.
     """
-    receipts: list[dict[str, PartRef]] = [{} for _ in plan.jobs]
-    missing = [job for job in plan.jobs if not _is_done(job, work.root, receipts, there)]
-    total = sum(job.without(receipts[job.number]).n_forward for job in missing)
-    n_run = 0
+    options = parse(Settings, settings or {}, "extract")
+    frozen, source = open_both(names.weights(ckpt, artifacts), artifacts, data, options.device)
+    out = feature_schema(frozen.module, source.schema, options)
+    root = options.out or default_root(frozen, source, artifacts)
+    store = EventStore(root)
+    refuse_other(store.snapshot, root, frozen, source, out, options)
+    work = pipeline.Work(frozen, source, None, root, out, options)
+    differs = soft_differences(store.snapshot.about["made_with"], canary.made_with(frozen))
+    found = {"path": str(root), "version": store.snapshot.version, "differs": differs}
+    return found | canary.rerun(work, store, store.snapshot)
+
+
+def _settle(work: pipeline.Work, newest: Snapshot | None, plan: Plan, receipts: list[dict[str, PartRef]]) -> None:
+    """Let canaries decide on what is there: the newest version, and what a run that was broken off has committed."""
+    if newest is not None:
+        canary.settle(work, newest.about["made_with"], EventStore.of(work.root, newest), newest)
+    if any(FEATURES in held for held in receipts) and (work.root / MADE_WITH).is_file():
+        begun = canary.committed(work.root, work.out, plan.jobs, receipts)
+        canary.settle(work, names.read_json(work.root / MADE_WITH), begun, newest)
+
+
+def share_jobs(
+    work: pipeline.Work, plan: Plan, missing: list[Job], receipts: list[dict[str, PartRef]], workers: Workers
+) -> int:
+    """Do what is missing together with whoever else is doing it; returns when all jobs are done.
+
+    Parameters
+    ----------
+    receipts : list of dict
+        Per job of the plan and group, the part that holds it; filled.
+
+    Returns
+    -------
+    int
+        Events that ran through the backbone here.
+    """
+    total, n_run = sum(job.without(receipts[job.number]).n_forward for job in missing), 0
     with (
         Leases(work.root).hold() as leases,
         progress(f"extract {work.frozen.card.name}", total=total, unit="event") as bar,
     ):
-        for job, records in pipeline.do(work, _claim(missing, work.root, receipts, leases)):
+        for job, records in workers.do(work, _claim(missing, work.root, receipts, leases)):
             receipts[job.number] |= {group: reference(record) for group, record in records.items()}
             leases.release(plan.jobs[job.number].lease)
             n_run += job.n_forward
             bar.advance(job.n_forward)
-    return n_run, receipts
+    return n_run
 
 
 def _claim(jobs: list[Job], root: Path, receipts: list[dict[str, PartRef]], leases: Leases) -> Iterator[Job]:
@@ -209,6 +280,10 @@ def _counts(bare: PartEntry, of_data: PartEntry, root: Path, out: Schema) -> tup
     return counts, largest
 
 
+def _version(source: EventStore) -> str:
+    return f"{source.snapshot.name}@{source.snapshot.version}"
+
+
 def _cost(newest: Snapshot | None, n_run: int, seconds: float, parts: Catalogue, out: Schema) -> dict[str, float]:
     """What an event costs, for people who are about to do all again; measured when something ran."""
     if newest is not None and n_run < sum(parts.n_events) // 2:
@@ -265,7 +340,8 @@ def check_inputs(frozen: FrozenBackbone, schema: Schema) -> None:
             )
 
 
-def _default_root(frozen: FrozenBackbone, source: EventStore, artifacts: Path) -> Path:
+def default_root(frozen: FrozenBackbone, source: EventStore, artifacts: Path) -> Path:
+    """Where the features of a backbone on a data set lie, unless the settings say otherwise."""
     name = names.features_name(frozen.card.name, frozen.fingerprint.value)
     if source.snapshot.name != frozen.card.data["name"]:
         name += f"-{source.snapshot.name}"

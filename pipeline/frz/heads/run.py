@@ -17,9 +17,9 @@ from frz import artifacts as names
 from frz.config import StrictModel, digest_of, import_class, parse
 from frz.errors import CheckpointError, IdentityError
 from frz.heads.contract import HEADS, Head
-from frz.lineage import versions
+from frz.lineage import changed_since, versions
 from frz.loading.source import ReaderSource
-from frz.progress import progress
+from frz.progress import note, progress
 from frz.store import ragged
 from frz.store.reader import EventStore
 from frz.store.schema import EventArrays, Schema
@@ -86,6 +86,9 @@ def train(
     """
     config = parse(HeadConfig, values, where)
     store = find_features(config.features, artifacts, features)
+    if changed := changed_since(store.snapshot.about["made_with"]):
+        way_out = f"'frz extract --ckpt {config.features.backbone} --check' says whether it matters"
+        note(f"warning: the features were made with other {'; '.join(changed)}; {way_out}")
     head_class = import_class(config.head, HEADS, "head")
     model_config = parse(head_class.Config, config.model, f"{where}: model")
     origin = {

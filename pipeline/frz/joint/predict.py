@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from frz import artifacts as names
 from frz.config import import_extra
-from frz.errors import ConfigError, IdentityError
+from frz.errors import ConfigError
 from frz.extract.run import open_both
 from frz.extract.settings import Settings
 from frz.heads.run import load_head
@@ -55,7 +55,7 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
         raise ConfigError("cannot tell the format from the name", where=str(out), way_out=way_out)
     out.parent.mkdir(parents=True, exist_ok=True)
     _, about = load_head(head, artifacts)
-    frozen, source = open_both(_checkpoint(about["features"], artifacts), artifacts, data)
+    frozen, source = open_both(names.weights_of(*(about["features"][k] for k in ("backbone", "fingerprint")), artifacts), artifacts, data)
     settings = Settings.of_store(about["features"]["recipe"], Schema.model_validate(about["event_schema"]))
     features = FrozenFeatures(frozen, source, settings, batching="run")
     trained, _ = load_head(head, artifacts, features.schema)
@@ -80,22 +80,6 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
     finally:
         scratch.unlink(missing_ok=True)
     return {"path": str(out), "events": source.n_events, "rows": n_rows, "fingerprint": frozen.fingerprint.value}
-
-
-def _checkpoint(origin: dict[str, Any], artifacts: Path) -> Path:
-    """The weights that the head's features came from, by fingerprint."""
-    seen = []
-    for run in names.runs(artifacts / "backbones" / origin["backbone"]):
-        fingerprint = names.card(run).get("fingerprint")
-        if fingerprint == origin["fingerprint"]:
-            return run / "best.safetensors"
-        if fingerprint:
-            seen.append(fingerprint[:12])
-    raise IdentityError(
-        f"no backbone {origin['backbone']!r} has fingerprint {origin['fingerprint'][:12]}, as the head needs",
-        where=str(artifacts / "backbones"),
-        way_out=f"have: {', '.join(seen) or 'none'}; copy its run there",
-    )
 
 
 def _rows(prepared: EventArrays, made: EventArrays, schema: Schema) -> dict[str, NDArray[Any]]:

@@ -1,0 +1,202 @@
+"""Where a number comes from, and what differs between two artifacts: read off cards, configs and snapshots.
+
+Every artifact names what it was made from by hash. Following these names answers "which weights, which events?", and
+whether what is named is still in place.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from frz import artifacts
+from frz.artifacts import Kind
+from frz.errors import ConfigError
+from frz.store import snapshot
+from frz.store.diff import diff as diff_stores
+from frz.store.reader import EventStore
+
+MOST_IDS = 10
+"""Ids of events that are listed of each kind of difference."""
+
+
+def why(spec: str, folder: Path) -> list[dict[str, Any]]:
+    """What an artifact was made from, step by step back to the source of the events.
+
+    Parameters
+    ----------
+    spec : str
+        Any artifact.
+    folder : Path
+        Where artifacts lie.
+
+    Returns
+    -------
+    list of dict
+        The artifact first. Each with kind, name, identity (hash or fingerprint), created, in_place (whether what was
+        named is still there and still the same), and of its settings those that people ask for.
+
+    Raises
+    ------
+    FrzError
+        If nothing or several things have the name.
+    """
+    found = artifacts.find(spec, folder)
+    if found.version is not None:
+        return list(_store_and_before(found.kind, found.path, found.version, folder))
+    return list(_run_and_before(found.kind, found.path, folder))
+
+
+def _run_and_before(kind: Kind, run: Path, folder: Path) -> Iterator[dict[str, Any]]:
+    card = artifacts.card(run)
+    step = {
+        "kind": kind,
+        "name": f"{run.parent.name}@{run.name}",
+        "identity": str(card.get("fingerprint", run.name)),
+        "created": card.get("created"),
+        "in_place": True,
+        "path": str(run),
+        "score": card.get("score"),
+        "made_with": card.get("versions"),
+    }
+    yield {key: value for key, value in step.items() if value is not None}
+    if kind == "backbones":
+        yield from _dataset_and_before(card.get("data"), folder)
+        return
+    features = card.get("features", {})
+    place = Path(features.get("store", ""))
+    place = place if place.is_dir() else folder / "features" / place.name
+    numbers = artifacts.versions(place)
+    of_hash = [n for n in numbers if (found := snapshot.read(place, n)) is not None and found.hash == features["hash"]]
+    if of_hash:
+        yield from _store_and_before("features", place, of_hash[-1], folder)
+        return
+    yield _lost("features", f"{place.name}@{features.get('version')}", features.get("hash"))
+    yield from _backbone_and_before(features.get("backbone"), features.get("fingerprint"), folder)
+
+
+def _store_and_before(kind: Kind, path: Path, version: int, folder: Path) -> Iterator[dict[str, Any]]:
+    found = snapshot.read(path, version)
+    assert found is not None, "a version that was found has a snapshot"
+    step = {
+        "kind": kind,
+        "name": f"{path.name}@{version}",
+        "identity": found.hash,
+        "created": found.created,
+        "in_place": True,
+        "path": str(path),
+        "events": found.n_events,
+    }
+    if kind == "datasets":
+        yield step | {"source": found.about.get("source"), "licence": found.about.get("licence")}
+        return
+    data = found.about["data"]
+    yield step | {
+        "data": f"{data['name']}@{data['version']}",
+        "recipe": found.about["recipe"],
+        "made_with": {name: value for name, value in found.about["made_with"].items() if isinstance(value, str)},
+    }
+    fingerprint = found.about["fingerprint"]["value"]
+    yield from _backbone_and_before(found.about["backbone"]["name"], fingerprint, folder, data)
+
+
+def _backbone_and_before(
+    name: str | None, fingerprint: str | None, folder: Path, data: Mapping[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The backbone of these weights; then the data set that was extracted, if it is not the one trained on."""
+    runs = artifacts.runs(folder / "backbones" / str(name))
+    of_weights = [run for run in runs if artifacts.card(run).get("fingerprint") == fingerprint]
+    if not of_weights:
+        yield _lost("backbones", str(name), fingerprint)
+        yield from _dataset_and_before(data, folder)
+        return
+    steps = list(_run_and_before("backbones", of_weights[-1], folder))
+    yield from steps
+    if data is not None and all(step["identity"] != data["hash"] for step in steps):
+        yield from _dataset_and_before(data, folder)
+
+
+def _dataset_and_before(data: Mapping[str, Any] | None, folder: Path) -> Iterator[dict[str, Any]]:
+    if data is None:
+        return
+    place = folder / "datasets" / data["name"]
+    for number in reversed(artifacts.versions(place)):
+        found = snapshot.read(place, number)
+        if found is not None and found.hash == data["hash"]:
+            yield from _store_and_before("datasets", place, number, folder)
+            return
+    yield _lost("datasets", f"{data['name']}@{data['version']}", data["hash"])
+
+
+def _lost(kind: Kind, name: str, identity: str | None) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "identity": identity, "in_place": False}
+
+
+def compare(one: str, other: str, folder: Path) -> dict[str, Any]:
+    """What differs between two artifacts of a kind.
+
+    Parameters
+    ----------
+    one, other : str
+        Two runs (of backbones or heads), or two versions of stores.
+    folder : Path
+        Where artifacts lie.
+
+    Returns
+    -------
+    dict
+        Of runs: `config` and `made_from` (key -> [one, other] where they differ) and `metrics` (key -> [one, other,
+        difference]). Of stores: what `frz.store.diff` says, and `about`.
+
+    Raises
+    ------
+    ConfigError
+        If they are not of one kind.
+    FrzError
+        If nothing or several things have one of the names.
+    """
+    a, b = artifacts.find(one, folder), artifacts.find(other, folder)
+    if a.kind != b.kind:
+        raise ConfigError(f"{one} is one of {a.kind}, {other} of {b.kind}", way_out="give two of a kind")
+    if a.version is not None and b.version is not None:
+        stores = EventStore(a.path, a.version), EventStore(b.path, b.version)
+        about = [flat(store.snapshot.about) for store in stores]
+        return diff_stores(*stores).summary(MOST_IDS) | {"about": differing(about[0], about[1])}
+    cards = [artifacts.card(path) for path in (a.path, b.path)]
+    made_from = [flat({key: card.get(key) for key in ("data", "features", "fingerprint")}) for card in cards]
+    configs = [flat(_config(path)) for path in (a.path, b.path)]
+    metrics = [_numbers(card) for card in cards]
+    shared = [name for name in metrics[0] if name in metrics[1]]
+    return {
+        "config": differing(configs[0], configs[1]),
+        "made_from": differing(made_from[0], made_from[1]),
+        "metrics": {n: [metrics[0][n], metrics[1][n], metrics[1][n] - metrics[0][n]] for n in shared},
+    }
+
+
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys."""
+    if not isinstance(values, Mapping):
+        return {prefix: values}
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        result |= flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return result
+
+
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Keys whose values differ, with both."""
+    keys = dict.fromkeys([*one, *other])
+    return {key: [one.get(key), other.get(key)] for key in keys if one.get(key) != other.get(key)}
+
+
+def _config(run: Path) -> dict[str, Any]:
+    file = run / "config.yaml"
+    return dict(yaml.safe_load(file.read_text())) if file.is_file() else {}
+
+
+def _numbers(card: Mapping[str, Any]) -> dict[str, float]:
+    """Score and metrics of a run."""
+    found = flat({"score": card.get("score"), "metrics": card.get("metrics", {})})
+    return {key: value for key, value in found.items() if isinstance(value, int | float)}
