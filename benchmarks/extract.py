@@ -4,8 +4,8 @@
 trained, which changes no speed) and times, taking turns:
 
 bare     the forward pass over the very batches of the extraction, which lie in memory as tensors; results are dropped
-padded   the forward pass over batches of the same size in file order, as a plain loop over a data set runs it, likewise
-extract  the pipeline: read, run, encode, check, write, bring to disk
+padded   the same over batches in file order, each padded to its longest event, as a plain loop over a data set does it
+extract  the pipeline: read, run, encode, check, write, bring to disk; `threads`: without a process for writing
 
 `versions` then extracts what later versions of the data set change: 5 % of events appended, 1 % changed at random
 places, one removed, one label added. `memory` extracts N and 10 N events in processes of their own and compares their
@@ -20,18 +20,26 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
 from frz import artifacts as names
+from frz.backbones import padding
 from frz.config import read_yaml
 from frz.data.build import build
 from frz.extract import engine, pipeline
-from frz.extract.run import extract, make_work
+from frz.extract.identity import identity_of
+from frz.extract.opening import open_both
+from frz.extract.plan import make_plan
+from frz.extract.run import extract
+from frz.extract.settings import Settings, feature_schema
+from frz.extract.work import Work
 from frz.loading.batch import to_batch, with_offsets
 from frz.pretrain import train
 from frz.store import EventTable, ragged, snapshot
@@ -41,6 +49,7 @@ from frz.store.part import write_part
 from frz.store.reader import EventStore
 from frz.store.schema import KEY, Array, EventArrays, Schema
 
+PLAN = padding._plan
 CONFIGS = Path(__file__).parents[1] / "configs" / "muon"
 
 
@@ -56,8 +65,12 @@ def make(folder: Path, n_events: int) -> None:
 
 def speed(folder: Path, device: str, repeats: int) -> dict[str, Any]:
     """Events per second of the three ways, and their ratios."""
-    work, plan = make_work("muon", folder, "muons", {"device": device, "out": str(folder / "speed")})
-    backbone, source, settings = work.frozen.module, work.source, work.settings
+    settings = Settings(device=device)
+    frozen, source = open_both(names.weights("muon", folder), folder, "muons", device)
+    backbone, out = frozen.module, feature_schema(frozen.module, source.schema, settings)
+    work = Work(frozen, source, None, folder, out, settings)
+    identity = identity_of(frozen, source, out, settings)
+    plan = make_plan(source, folder, (), (), out, identity, backbone.targets, max(source.snapshot.parts.n_events))
     inputs = with_offsets(backbone.inputs, source.schema)
 
     def load(plan_of_batches: list[np.ndarray[Any, Any]]) -> list[dict[str, torch.Tensor]]:
@@ -78,16 +91,21 @@ def speed(folder: Path, device: str, repeats: int) -> dict[str, Any]:
         if work.frozen.device.type == "cuda":
             torch.cuda.synchronize()
 
-    def whole() -> None:
+    def whole(apart: bool) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             snapshot.prepare_root(Path(scratch))
-            for _ in pipeline.do(work._replace(root=Path(scratch)), plan.jobs):
+            for _ in pipeline.do(replace(work, root=Path(scratch)), plan.jobs, apart=apart):
                 pass
+
+    def one_block() -> None:
+        with patch.object(padding, "_plan", lambda lengths, split: PLAN(lengths, split=False)):
+            bare("padded")
 
     ways: dict[str, Callable[[], None]] = {
         "bare": lambda: bare("bare"),
-        "padded": lambda: bare("padded"),
-        "extract": whole,
+        "padded": one_block,
+        "threads": lambda: whole(apart=False),
+        "extract": lambda: whole(apart=True),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
@@ -99,8 +117,9 @@ def speed(folder: Path, device: str, repeats: int) -> dict[str, Any]:
     return {
         "events_per_s": rates,
         "ratios": {
-            "extract_over_bare": median(b / e for b, e in zip(seconds["bare"], seconds["extract"], strict=True)),
-            "extract_over_padded": median(p / e for p, e in zip(seconds["padded"], seconds["extract"], strict=True)),
+            f"{way}_over_{other}": median(o / w for o, w in zip(seconds[other], seconds[way], strict=True))
+            for way in ("extract", "threads")
+            for other in ("bare", "padded")
         },
         "events": source.n_events,
         "device": str(work.frozen.device),

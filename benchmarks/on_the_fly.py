@@ -17,7 +17,7 @@ import torch
 
 from frz.artifacts import features, weights
 from frz.config import parse, read_yaml
-from frz.extract.run import open_both
+from frz.extract.opening import open_both
 from frz.extract.settings import Settings
 from frz.heads.regression import RegressionHead
 from frz.heads.run import score

@@ -21,7 +21,7 @@ from frz.extract import run
 from frz.extract.run import extract
 from frz.store import EventStore, shard, snapshot
 from frz.store.lease import Leases
-from frz.store.part import open_part
+from frz.store.verify import verify
 
 FP32 = {"dtype": "float32"}
 
@@ -210,8 +210,8 @@ def check_whole(root, expected):
     assert snapshot.versions(root) == [1]
     store = EventStore(root)
     assert store.snapshot.hash == expected
-    for group, pieces in store.snapshot.parts.groups.items():
-        assert [open_part(root, group, reference).verify() for reference in pieces.parts()] == [[]] * len(pieces.key)
+    found = verify(root)
+    assert (found.damages, found.warnings, found.orphans) == ([], [], 0)
     assert [list((root / folder).iterdir()) for folder in ("tmp", "leases")] == [[], []]
 
 

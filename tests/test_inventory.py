@@ -1,6 +1,7 @@
 """What is listed and described is what was written."""
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -116,6 +117,16 @@ def test_a_store_is_described_by_its_counts_and_sizes(root: Path) -> None:
     assert found["arrays"]["hit/raw"]["bytes"] == 5 * 2 * 4
     assert found["bytes"] == 5 * 2 * 4 + 2 * 3 * 8
     assert found["about"] == {"source": "by hand"}
+    assert found["arrays"]["hit/raw"]["codec"] == "fast"
+    assert found["parts_in_place"] == "all"
+
+
+def test_a_store_with_a_part_missing_is_described_and_says_so(root: Path) -> None:
+    store = root / "datasets" / "tiny"
+    shutil.rmtree(next((store / "events.zarr").glob("events-*")))
+    found = inventory.describe("tiny", root)
+    assert found["parts_in_place"] == f"1 of 1 missing: run 'frz verify {store}'"
+    assert found["splits"] == {"train": None, "test": None}
 
 
 def test_a_run_is_described_by_its_weights(root: Path) -> None:

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from frz import progress
 from frz.errors import FrzError
-from frz_cli import data, demo, evaluate, export, extract, gc, output, show, train, verify, why
+from frz_cli import data, demo, evaluate, export, extract, gc, output, repair, show, train, verify, why
 from frz_cli.keys import taking
 
 USER_ERROR = 2
@@ -110,6 +110,7 @@ app.command("show")(show.show)
 app.command("why")(why.why)
 app.command("diff")(why.diff)
 app.command("verify")(verify.verify)
+app.command("repair")(repair.repair)
 app.command("gc")(gc.gc)
 
 

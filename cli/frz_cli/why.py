@@ -36,7 +36,10 @@ def diff(
     artifacts: options.Artifacts = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say what differs between two artifacts of a kind: settings, origin, events, metrics."""
+    """Say what differs between two artifacts.
+
+    Of runs settings, origin and metrics; of stores events, arrays and origin.
+    """
     from frz.ancestry import compare
     from frz.artifacts import root
 

@@ -4,6 +4,7 @@ Reads snapshots, cards and headers, never values, so it answers at once however 
 """
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from math import prod
@@ -12,7 +13,8 @@ from typing import Any
 
 from frz import artifacts
 from frz.config import digest_of
-from frz.errors import CheckpointError, ConfigError
+from frz.errors import CheckpointError, ConfigError, DamageError
+from frz.store.part import part_name
 from frz.store.reader import EventStore
 
 DEFAULT = Path("artifacts")
@@ -119,6 +121,7 @@ def describe_store(path: Path, version: int) -> dict[str, Any]:
             "shape": ["n", *array.shape],
             "role": array.role,
             "unit": array.unit,
+            "codec": array.codec,
             "bytes": store.nbytes(name),
             "description": array.description,
         }
@@ -133,8 +136,9 @@ def describe_store(path: Path, version: int) -> dict[str, Any]:
         "hash": snapshot.hash,
         "events": store.n_events,
         "parts": store.n_parts,
+        "parts_in_place": _in_place(store),
         "bytes": sum(array["bytes"] for array in arrays.values()),
-        "splits": {name: len(store.split(name)) for name in snapshot.split.fractions},
+        "splits": {name: _n_events(store, name) for name in snapshot.split.fractions},
         "axes": {
             name: {
                 "parent": axis.parent,
@@ -178,6 +182,22 @@ def _fidelity(store: EventStore) -> dict[str, Any]:
             if k in head["main"]
         }
     return {"fidelity": found}
+
+
+def _in_place(store: EventStore) -> str:
+    """Whether all committed parts are there; what is in them is not looked at."""
+    there = set(os.listdir(store.root / "events.zarr"))
+    named = {part_name(group, key) for group, pieces in store.snapshot.parts.groups.items() for key in pieces.key}
+    missing = len(named - there)
+    return f"{missing} of {len(named)} missing: run 'frz verify {store.root}'" if missing else "all"
+
+
+def _n_events(store: EventStore, split: str) -> int | None:
+    """Events of a split; None if they cannot be read."""
+    try:
+        return len(store.split(split))
+    except DamageError:
+        return None
 
 
 def describe_run(path: Path) -> dict[str, Any]:

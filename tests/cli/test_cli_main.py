@@ -28,7 +28,10 @@ COMMANDS = [
     "export",
     "ls",
     "show",
+    "why",
+    "diff",
     "verify",
+    "repair",
     "gc",
 ]
 

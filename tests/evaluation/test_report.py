@@ -61,6 +61,7 @@ def add_features(root: Path, weights: str = WEIGHTS) -> None:
         "backbone": {"name": "made-up", "checkpoint": ""},
         "data": DATA,
         "recipe": {"precision": "fp32"},
+        "made_with": {},
     }
     parts = Catalogue.of([entry({"events": record})])
     made = Snapshot(name=root.name, event_schema=SCHEMA, split=Split(), parts=parts, about=about)

@@ -14,11 +14,14 @@ from conftest import TINY_BACKBONE, tiny_recipe
 from frz import artifacts as names
 from frz.data.build import build
 from frz.errors import ClusterError, ConfigError, StoreError
-from frz.extract import cluster, pipeline
+from frz.extract import cluster
+from frz.extract import order as orders
 from frz.extract import plan as planning
 from frz.extract.cluster import Workers
-from frz.extract.run import extract, open_both
+from frz.extract.opening import open_both
+from frz.extract.run import extract
 from frz.extract.settings import Settings, feature_schema
+from frz.extract.work import Work
 from frz.pretrain import train
 from frz.store import snapshot
 
@@ -64,8 +67,8 @@ def test_a_running_cluster_gives_the_content_of_one_process(tiny, mine, schedule
 class Deadly(Workers):
     """Workers of which one is killed when the first job is done."""
 
-    def do(self, work, jobs):
-        for number, done in enumerate(super().do(work, jobs)):
+    def do(self, work, jobs, n_events):
+        for number, done in enumerate(super().do(work, jobs, n_events)):
             if number == 0:
                 with Client(self.scheduler, set_as_default=False) as client:
                     os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
@@ -113,7 +116,7 @@ def test_an_error_of_the_user_comes_back_whole(mine, scheduler):
 
 
 def test_workers_with_other_versions_are_refused(mine, scheduler, monkeypatch):
-    monkeypatch.setattr(cluster, "_libraries", lambda: (("frz", "0.0.0"),))
+    monkeypatch.setattr(orders, "libraries", lambda: (("frz", "0.0.0"),))
     with pytest.raises(ClusterError, match=r"worker on .*this command frz 0\.0\.0"):
         extract("tiny", mine, settings=FP32, workers=Workers(scheduler=scheduler))
 
@@ -125,16 +128,16 @@ def order(mine):
     settings, root = Settings(), mine / "features/one"
     snapshot.prepare_root(root)
     out = feature_schema(frozen.module, source.schema, settings)
-    with cluster._order(pipeline.Work(frozen, source, None, root, out, settings), None) as order:
+    with orders.order_for(Work(frozen, source, None, root, out, settings), None) as order:
         yield order
 
 
 def test_a_worker_that_sees_other_files_is_refused(order):
-    assert cluster._open(order).source.n_events == 320
+    assert orders.open_work(order).source.n_events == 320
     with pytest.raises(ClusterError, match=r"does not see .*features/one"):
-        cluster._open(order._replace(note=order.note + "0"))
+        orders.open_work(order._replace(note=order.note + "0"))
     with pytest.raises(ClusterError, match="another backbone or data set"):
-        cluster._open(order._replace(fingerprint="0" * 64))
+        orders.open_work(order._replace(fingerprint="0" * 64))
 
 
 def test_no_scheduler_is_one_line(mine):
@@ -149,8 +152,8 @@ def test_a_scheduler_that_goes_away_is_one_line(mine):
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, **OPTIONS) as running:
 
         class Left(Workers):
-            def do(self, work, jobs):
-                for done in super().do(work, jobs):
+            def do(self, work, jobs, n_events):
+                for done in super().do(work, jobs, n_events):
                     running.close()
                     yield done
 

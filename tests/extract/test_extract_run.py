@@ -11,11 +11,14 @@ from conftest import TINY_BACKBONE, tiny_recipe
 from frz import artifacts as names
 from frz.data.build import build
 from frz.errors import CheckpointError, IdentityError, StoreError
-from frz.extract import engine
-from frz.extract.run import extract, open_both
+from frz.extract import canary, engine
+from frz.extract.opening import open_both
+from frz.extract.run import extract
 from frz.loading.batch import to_batch
 from frz.pretrain import train
 from frz.store import EventStore, part, snapshot
+from frz.store.gc import collect
+from frz.store.verify import verify
 from frz.training import checkpoint
 
 FP32 = {"dtype": "float32"}
@@ -180,3 +183,37 @@ def test_snapshots_say_where_features_come_from(tiny):
     assert about["data"] == card["data"]
     assert about["recipe"]["precision"] == "fp32"
     assert set(about["fingerprint"]["tensors"]) == set(checkpoint.load(names.weights("tiny", tiny))[0])
+
+
+def test_nothing_goes_from_under_an_extraction_before_its_version_is_there(mine, monkeypatch):
+    root = names.features("tiny", mine).path
+    shutil.rmtree(root)
+    measure, reports = canary.measure, []
+
+    def and_collect(*args):
+        reports.append(collect(root, grace=0, delete=True))
+        return measure(*args)
+
+    monkeypatch.setattr(canary, "measure", and_collect)
+    extract("tiny", mine, settings=FP32)
+    assert reports[0].garbage == []
+    assert reports[0].live != []
+    assert verify(root).damages == []
+
+
+def test_an_extraction_that_was_stopped_for_long_does_not_commit(mine, monkeypatch):
+    root = names.features("tiny", mine).path
+    shutil.rmtree(root)
+    measure = canary.measure
+
+    def stop_for_long(*args):
+        for lease in (root / "leases").glob("*.json"):
+            lease.unlink()
+        return measure(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(canary, "measure", stop_for_long)
+        with pytest.raises(StoreError, match="stopped for too long.*run the same command again"):
+            extract("tiny", mine, settings=FP32)
+    assert names.versions(root) == []
+    assert extract("tiny", mine, settings=FP32)["events_run"] == 0

@@ -11,7 +11,8 @@ from conftest import TINY_HEAD
 from frz import artifacts as names
 from frz import inventory
 from frz.errors import ConfigError
-from frz.extract.run import extract, open_both
+from frz.extract.opening import open_both
+from frz.extract.run import extract
 from frz.extract.settings import Settings
 from frz.joint.fidelity import compare, features_of, fidelity, rounded, rounding
 from frz.joint.reference import reference

@@ -7,7 +7,7 @@ import torch
 from conftest import TINY_HEAD
 from frz import artifacts as names
 from frz.config import import_class, parse
-from frz.extract.run import open_both
+from frz.extract.opening import open_both
 from frz.extract.settings import Settings
 from frz.heads.contract import HEADS
 from frz.heads.run import prepare

@@ -323,17 +323,18 @@ def test_who_needs_the_store_alone_has_it_while_nobody_works_on_it(leases, clock
         with leases().alone() as second:
             assert second.live != []
         entered = []
-        waits = threading.Event()
+        waits, ended = threading.Event(), threading.Event()
 
         def work():
             with leases().hold():
                 entered.append(True)
 
-        clock.on_wait = [waits.set]
+        clock.on_wait = [waits.set, lambda: ended.wait(60)]  # or its clock would run on until the lease is stale
         worker = threading.Thread(target=work)
         worker.start()
         assert waits.wait(60)
         assert entered == []
+    ended.set()
     worker.join()
     assert entered == [True]
     with leases().hold(), leases().alone() as found:

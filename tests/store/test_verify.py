@@ -221,6 +221,27 @@ def test_other_content_makes_a_new_version_and_older_ones_refuse(made: Made) -> 
     assert not list((made.root / "journal").iterdir())  # it named the digest of before
 
 
+def test_other_content_of_one_group_does_not_wait_for_another_group(made: Made) -> None:
+    folders = [next(name for name in made.events if name.startswith(f"{g}-03")) for g in ("events", "features")]
+    numbers = made.other_numbers(folders[0])
+    for folder in folders:
+        shutil.rmtree(made.root / "events.zarr" / folder)
+
+    def remake(lost: LostPart) -> EventArrays:
+        if lost.group == "features":
+            raise ConfigError("the weights are gone")
+        return numbers
+
+    outcomes, added = repair(made.root, verify(made.root), remake)
+    assert sorted(outcome.repaired for outcome in outcomes) == [False, True]
+    assert added is not None
+    found = EventStore(made.root).range(4, 7, ["hit/raw", "member/value"])
+    for axis in ("hit", "member"):
+        lengths = ragged.lengths(found, SCHEMA, axis)
+        assert (added.parts.counts[axis][1], added.parts.largest[axis][1]) == (lengths.sum(), lengths.max())
+    assert {damage.group for damage in verify(made.root).damages} == {"features"}
+
+
 def test_other_content_for_old_versions_alone_changes_nothing(made: Made) -> None:
     place = made.root / "events.zarr" / next(name for name in made.events if name.startswith("events-07"))
     next(place.glob("hit/raw/c/*/*")).unlink()

@@ -5,7 +5,7 @@ unit of the source as it is now gives that key, something has changed, and the p
 """
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,13 +18,14 @@ from frz.data.columns import Column, group_of, is_missing
 from frz.data.source import Unit
 from frz.data.units import EVENTS, cut_unit, open_source, part_key, stored_schema, unit_key
 from frz.errors import FrzError, SourceError, StoreError
-from frz.store import repair as mend
+from frz.store import repair as store_repair
 from frz.store.cut import PartLimits
 from frz.store.journal import Journal
 from frz.store.keys import content_digest, event_keys
 from frz.store.lost import in_order, open_checked, shares
+from frz.store.mend import Outcome
 from frz.store.reader import EventStore
-from frz.store.repair import LostPart, Outcome
+from frz.store.repair import LostPart
 from frz.store.schema import EVENT, ID, KEY, EventArrays
 from frz.store.snapshot import Snapshot
 from frz.store.verify import Report
@@ -34,7 +35,7 @@ def repair(root: Path, report: Report) -> tuple[list[Outcome], Snapshot | None]:
     """Mend a data set; see `frz.store.repair.repair`."""
     report.damages.sort(key=lambda damage: damage.group != EVENTS)  # added columns are found by the events' ids
     restore = Restore(root)
-    return mend.repair(root, report, restore.remake, restore.static)
+    return store_repair.repair(root, report, restore.remake, restore.static)
 
 
 class Place(NamedTuple):
@@ -114,6 +115,7 @@ class Restore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._version = cache(partial(open_checked, root))
         self._origins: dict[int, Origin] = {}
         self._unit = ""
         self._parts: Iterator[tuple[int, EventArrays]] = iter(())
@@ -138,7 +140,7 @@ class Restore:
             If it cannot be told any more.
         """
         for version in reversed(versions(self.root)):
-            store = open_checked(self.root, version)
+            store = self._version(version)
             if store is None or not store.snapshot.static.get(name, "").startswith(digest):
                 continue
             if name in store.schema.static:
@@ -156,7 +158,7 @@ class Restore:
     def _of_source(self, lost: LostPart) -> EventArrays:
         reason: FrzError | None = None
         for version in sorted({version for version, _, _ in lost.events}):
-            if (store := open_checked(self.root, version)) is None:
+            if (store := self._version(version)) is None:
                 continue
             try:
                 origin = self._origin(store.snapshot)
@@ -186,7 +188,7 @@ class Restore:
         """A part of an added column, from the table that is kept as static arrays."""
         name = lost.group.removeprefix(group_of(""))
         values, rows = [], []
-        for store, chosen, positions in shares(self.root, lost):
+        for store, chosen, positions in shares(lost, self._version):
             table = [store.static(key) for key in static_names(name)]
             column = Column(name, store.schema.arrays[f"{EVENT}/{name}"], *table)
             values.append({column.array: column.of(store.events(positions, [ID])[ID])})

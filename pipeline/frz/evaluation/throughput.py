@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from frz import artifacts as names
-from frz.extract.run import open_both
+from frz.extract.opening import open_both
 from frz.extract.settings import Settings
 from frz.heads.run import Features, find_features, load_head, prepare
 from frz.joint.on_the_fly import FrozenFeatures, OnTheFly

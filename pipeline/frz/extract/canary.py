@@ -17,8 +17,9 @@ from frz.errors import IdentityError
 from frz.extract import engine
 from frz.extract.identity import to_redo, workplace
 from frz.extract.jobs import Job
-from frz.extract.pipeline import Work, to_run
+from frz.extract.pipeline import to_run
 from frz.extract.settings import FEATURES
+from frz.extract.work import Work
 from frz.lineage import code_digests, imported, soft_differences, versions
 from frz.loading.frozen import FrozenBackbone
 from frz.progress import note

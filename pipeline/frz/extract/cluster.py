@@ -8,17 +8,12 @@ several clients share the work like processes that work alone, and workers know 
 import asyncio
 import logging
 import os
-import socket
-import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import chain
-from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import dask
 import torch
@@ -28,14 +23,9 @@ from frz.errors import ClusterError, ConfigError, FrzError
 from frz.extract import pipeline
 from frz.extract.identity import workplace
 from frz.extract.jobs import Job
-from frz.extract.settings import Settings, feature_schema
-from frz.lineage import versions
-from frz.loading.frozen import FrozenBackbone
-from frz.store import atomic
+from frz.extract.order import Order, open_work, order_for
+from frz.extract.work import Work
 from frz.store.part import CommitRecord
-from frz.store.reader import EventStore
-from frz.store.snapshot import Snapshot
-from frz.training.config import pick_device
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -95,8 +85,8 @@ class Workers:
         if self.threads:
             torch.set_num_threads(self.threads)
 
-    def do(self, work: pipeline.Work, jobs: Iterable[Job]) -> Iterator[tuple[Job, Records]]:
-        """Do jobs, as `pipeline.do`; processes are started when there is a first job.
+    def do(self, work: Work, jobs: Iterable[Job], n_events: int) -> Iterator[tuple[Job, Records]]:
+        """Do jobs of about so many events, as `pipeline.do`; processes are started when there is a first job.
 
         Raises
         ------
@@ -104,16 +94,16 @@ class Workers:
             If workers cannot be reached, do not fit together, or keep dying.
         """
         if self.n == 1 and self.scheduler is None:
-            yield from pipeline.do(work, jobs)
+            yield from pipeline.do(work, jobs, apart=pipeline.pays_apart(work, n_events))
             return
         jobs = iter(jobs)
         for first in jobs:
-            with self._client(work) as client, _order(work, self.threads) as order:
+            with self._client(work) as client, order_for(work, self.threads) as order:
                 self.made_with = _check(client, order)
                 yield from _hand_out(client, order, chain([first], jobs))
 
     @contextmanager
-    def _client(self, work: pipeline.Work) -> Iterator["Client"]:
+    def _client(self, work: Work) -> Iterator["Client"]:
         from distributed import Client, Nanny, Scheduler, SpecCluster
 
         if self.scheduler:
@@ -151,51 +141,6 @@ def _environments(n: int, device: torch.device) -> list[dict[str, str]]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
     devices = visible.split(",")
     return [{"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} for number in range(n)]
-
-
-class Order(NamedTuple):
-    """What a worker needs to know of an extraction, small and in plain values."""
-
-    checkpoint: str
-    fingerprint: str
-    data: str
-    version: int
-    hash: str
-    root: str
-    settings: str
-    threads: int | None
-    note: str
-    """A file in the store: who sees it sees the store. It holds the snapshot of `Work.earlier`, if there is one."""
-    libraries: tuple[tuple[str, str], ...]
-    """Versions that must be the same everywhere."""
-    folder: str
-    """Where the client runs: a family named by import path may lie there."""
-
-
-@contextmanager
-def _order(work: pipeline.Work, threads: int | None) -> Iterator[Order]:
-    note = atomic.scratch(work.root.absolute() / "tmp")
-    note.write_text(work.earlier.snapshot.model_dump_json() if work.earlier else "")
-    try:
-        yield Order(
-            checkpoint=str(work.frozen.path.absolute()),
-            fingerprint=work.frozen.fingerprint.value,
-            data=str(work.source.root.absolute()),
-            version=work.source.snapshot.version,
-            hash=work.source.snapshot.hash,
-            root=str(work.root.absolute()),
-            settings=work.settings.model_dump_json(),
-            threads=threads,
-            note=str(note),
-            libraries=_libraries(),
-            folder=os.getcwd(),
-        )
-    finally:
-        note.unlink(missing_ok=True)
-
-
-def _libraries() -> tuple[tuple[str, str], ...]:
-    return tuple((name, version) for name, version in versions().items() if name in ("frz", "torch"))
 
 
 def _hand_out(client: "Client", order: Order, jobs: Iterable[Job]) -> Iterator[tuple[Job, Records]]:
@@ -272,7 +217,7 @@ def _check(client: "Client", order: Order) -> dict[str, str]:
 async def _introduce(order: Order) -> dict[str, str] | FrzError:
     """(In a worker) what it works with, in a thread so that it stays in touch meanwhile."""
     try:
-        return workplace((await asyncio.to_thread(_open, order)).frozen)
+        return workplace((await asyncio.to_thread(open_work, order)).frozen)
     except FrzError as error:
         return error
 
@@ -280,46 +225,7 @@ async def _introduce(order: Order) -> dict[str, str] | FrzError:
 def _do(order: Order, job: Job) -> Records | FrzError:
     """(In a worker) one job. Errors that a user can mend are sent back, not raised: trying again is of no use."""
     try:
-        ((_, records),) = pipeline.do(_open(order), [job])
+        ((_, records),) = pipeline.do(open_work(order), [job])
     except FrzError as error:
         return error
     return records
-
-
-_opening = Lock()
-
-
-def _open(order: Order) -> pipeline.Work:
-    """(In a worker) backbone and stores, once per process."""
-    with _opening:
-        return _opened(order)
-
-
-@lru_cache(2)
-def _opened(order: Order) -> pipeline.Work:
-    here = f"worker on {socket.gethostname()}"
-    if _libraries() != order.libraries:
-        theirs, ours = (", ".join(f"{n} {v}" for n, v in found) for found in (_libraries(), order.libraries))
-        raise ClusterError(f"has {theirs}; this command {ours}", where=here, way_out="use the same versions everywhere")
-    if not Path(order.note).exists():
-        way_out = "workers must find the artifacts folder under the same path"
-        raise ClusterError(f"does not see {order.root}", where=here, way_out=way_out)
-    if order.folder not in sys.path:
-        sys.path.append(order.folder)  # last, so that it shadows nothing
-    if order.threads:
-        torch.set_num_threads(order.threads)
-    settings = Settings.model_validate_json(order.settings)
-    source = EventStore(order.data, order.version)
-    frozen = FrozenBackbone(Path(order.checkpoint), pick_device(settings.device), source.schema)
-    if (frozen.fingerprint.value, source.snapshot.hash) != (order.fingerprint, order.hash):
-        what = f"finds another backbone or data set in {order.checkpoint} and {order.data}"
-        raise ClusterError(what, where=here, way_out="workers must share one artifacts folder")
-    earlier = Path(order.note).read_text()
-    return pipeline.Work(
-        frozen=frozen,
-        source=source,
-        earlier=EventStore.of(Path(order.root), Snapshot.model_validate_json(earlier)) if earlier else None,
-        root=Path(order.root),
-        out=feature_schema(frozen.module, source.schema, settings),
-        settings=settings,
-    )

@@ -10,7 +10,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +21,8 @@ from frz.config import digest_of
 from frz.extract import engine
 from frz.extract.jobs import Job
 from frz.extract.memory import Peak
-from frz.extract.pipeline import JOBS_AHEAD, Work, commit, to_run
+from frz.extract.pipeline import JOBS_AHEAD, commit, to_run
+from frz.extract.work import Work
 from frz.loading.batch import to_batch, with_offsets
 from frz.loading.plan import plan_part
 from frz.store import atomic, ragged
@@ -246,8 +246,8 @@ def _try(work: Work, batches: list[Batch], identity: Mapping[str, str], typical:
         for number, begin in enumerate(range(0, len(positions), typical)[:PARTS]):
             some = positions[begin : begin + typical]
             job = Job(0, some, None, {group: digest_of([group, number]) for group in identity})
-            give = partial(ragged.slice_events, features, schema, begin, begin + len(some))
-            for group, record in commit(replace(work, root=aside), job, [np.arange(len(some))], [give]).items():
+            given = ragged.slice_events(features, schema, begin, begin + len(some))
+            for group, record in commit(replace(work, root=aside), job, given).items():
                 records[group].append(record)
                 extra[group].append(_extra(aside, group, record))
         write_seconds = time.perf_counter() - began

@@ -5,46 +5,38 @@ together and commits them. All queues are bounded, so memory does not grow with 
 not depend on timing.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from contextlib import closing, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from frz.extract import engine
 from frz.extract.jobs import Job
-from frz.extract.settings import ANNOTATION, CARRIED, FEATURES, Settings, group_of
+from frz.extract.settings import ANNOTATION, CARRIED, FEATURES, group_of
+from frz.extract.work import Work
+from frz.extract.writer import Writer
 from frz.loading.batch import to_batch, with_offsets
 from frz.loading.execute import ahead
-from frz.loading.frozen import FrozenBackbone
 from frz.store import ragged
 from frz.store.part import CommitRecord, open_part, write_part
 from frz.store.ragged import Index
-from frz.store.reader import EventStore
-from frz.store.schema import KEY, EventArrays, Schema
+from frz.store.schema import KEY, EventArrays
 from frz.training.source import Batch
 
 JOBS_AHEAD = 2
-"""Jobs whose parts may wait to be written while later ones run."""
+"""Jobs whose parts may wait to be written while later ones run; more while they are small, see below."""
+BYTES_AHEAD = 256 << 20
+"""Features that may wait to be written."""
+APART_BYTES = 64 << 20
+"""Features from which on a process of its own for writing pays: it takes some seconds to start."""
 BATCHES_AHEAD = 4
 """Batches whose results may wait to be encoded."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What all jobs of an extraction have in common."""
-
-    frozen: FrozenBackbone
-    source: EventStore
-    earlier: EventStore | None
-    """What `Job.stored` points into."""
-    root: Path
-    out: Schema
-    settings: Settings
 
 
 class Step(NamedTuple):
@@ -58,13 +50,19 @@ class Step(NamedTuple):
     number: int
 
 
-def do(work: Work, jobs: Iterable[Job]) -> Iterator[tuple[Job, dict[str, CommitRecord]]]:
+def do(work: Work, jobs: Iterable[Job], *, apart: bool = False) -> Iterator[tuple[Job, dict[str, CommitRecord]]]:
     """Do jobs; each is yielded, with the record of each of its groups, when its parts are committed.
 
-    `jobs` is drawn from in another thread, a few batches ahead of the work.
+    Parameters
+    ----------
+    work : Work
+        What the jobs belong to.
+    jobs : iterable of Job
+        Drawn from in another thread, a few batches ahead of the work.
+    apart : bool
+        Commit in a process of its own. Results are the same; starting it takes some seconds.
     """
     inputs = with_offsets(work.frozen.module.inputs, work.source.schema)
-    schema = engine.computed(work.out)
 
     def steps() -> Iterator[Step]:
         for job in jobs:
@@ -81,23 +79,51 @@ def do(work: Work, jobs: Iterable[Job]) -> Iterator[tuple[Job, dict[str, CommitR
             batch = {name: values.pin_memory() for name, values in batch.items()}
         return step, batch
 
-    encoded: deque[Future[EventArrays]] = deque()
+    encoded: deque[Future[Any]] = deque()
     written: deque[tuple[Job, Future[dict[str, CommitRecord]]]] = deque()
-    with ThreadPoolExecutor(1, "frz-encode") as encoder, ThreadPoolExecutor(1, "frz-write") as writer:
+    with (
+        closing(Writer(work)) if apart else nullcontext() as process,
+        ThreadPoolExecutor(1, "frz-encode") as encoder,
+        ThreadPoolExecutor(1, "frz-write") as writer,
+    ):
+        encode = _to_cpu if process else partial(engine.to_numpy, out=engine.computed(work.out))
+        finish = process.commit if process else partial(_put_together, work)
         for step, batch in ahead(steps(), load):
             if batch is not None:
                 features = engine.forward(work.frozen.module, batch, work.settings, work.frozen.device)
-                encoded.append(encoder.submit(engine.to_numpy, features, schema))
+                encoded.append(encoder.submit(encode, features))
                 if len(encoded) > BATCHES_AHEAD:
                     encoded[-1 - BATCHES_AHEAD].result()
             if step.number == max(len(step.plan), 1) - 1:
-                made, encoded = [future.result for future in encoded], deque()
-                written.append((step.job, writer.submit(commit, work, step.job, step.plan, made)))
-            while written and (len(written) > JOBS_AHEAD or written[0][1].done()):
+                written.append((step.job, writer.submit(_after, list(encoded), finish, step.job, step.plan)))
+                encoded.clear()
+            while written and (_too_many(work, written) or written[0][1].done()):
                 job, receipt = written.popleft()
                 yield job, receipt.result()
         for job, receipt in written:
             yield job, receipt.result()
+
+
+def pays_apart(work: Work, n_events: int) -> bool:
+    """Whether a process of its own for writing pays for so many events, and this system can have one."""
+    return n_events * work.event_bytes > APART_BYTES and hasattr(os, "memfd_create")
+
+
+def _too_many(work: Work, waiting: Sequence[tuple[Job, Any]]) -> bool:
+    held = sum(len(job.positions) for job, _ in waiting) * work.event_bytes
+    return len(waiting) > JOBS_AHEAD and held > BYTES_AHEAD
+
+
+def _after(made: list[Future[Any]], finish: Callable[..., dict[str, CommitRecord]], job: Job, plan: list[Index]) -> Any:
+    return finish(job, plan, [future.result() for future in made])
+
+
+def _to_cpu(features: Batch) -> Batch:
+    return {name: values.cpu() for name, values in features.items()}
+
+
+def _put_together(work: Work, job: Job, plan: list[Index], made: list[EventArrays]) -> dict[str, CommitRecord]:
+    return commit(work, job, together(work, job, plan, made))
 
 
 def to_run(job: Job) -> range | Index:
@@ -108,13 +134,8 @@ def to_run(job: Job) -> range | Index:
 
 
 @torch.inference_mode()
-def commit(
-    work: Work, job: Job, plan: list[Index], made: Sequence[Callable[[], EventArrays]]
-) -> dict[str, CommitRecord]:
-    """Put the features of a job together and write what it lacks; `made` gives those of each batch of the plan."""
-    features: EventArrays = {}
-    if FEATURES in job.keys or ANNOTATION in job.keys:
-        features = _features(work, job, plan, [batch() for batch in made])
+def commit(work: Work, job: Job, features: EventArrays) -> dict[str, CommitRecord]:
+    """Write what a job lacks, from the features of its events."""
     arrays: dict[str, EventArrays] = {}
     if FEATURES in job.keys:
         keys = engine.read(work.source, job.positions, [KEY])
@@ -131,8 +152,10 @@ def commit(
     }
 
 
-def _features(work: Work, job: Job, plan: list[Index], made: list[EventArrays]) -> EventArrays:
+def together(work: Work, job: Job, plan: list[Index], made: list[EventArrays]) -> EventArrays:
     """Features of all events of a job, in their order: computed now, or copied from where they are stored."""
+    if FEATURES not in job.keys and ANNOTATION not in job.keys:
+        return {}
     schema = engine.computed(work.out)
     if job.features is not None:
         part = open_part(work.root, FEATURES, job.features)

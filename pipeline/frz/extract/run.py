@@ -5,31 +5,31 @@ they are made from, so running again does only what is missing, whatever happene
 """
 
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from frz import artifacts as names
 from frz.config import parse
-from frz.errors import ConfigError, IdentityError
-from frz.extract import canary, estimate, pipeline
+from frz.extract import canary, estimate
 from frz.extract.cluster import Workers
 from frz.extract.identity import identity_of, refuse_other, static_inputs
-from frz.extract.jobs import Job
 from frz.extract.memory import Peak
+from frz.extract.opening import default_root, open_both
 from frz.extract.plan import Plan, make_plan
 from frz.extract.settings import FEATURES, Settings, feature_schema, group_of
+from frz.extract.share import is_done, share_jobs
+from frz.extract.work import Work
 from frz.lineage import soft_differences
 from frz.loading.frozen import FrozenBackbone
-from frz.progress import progress
 from frz.store import atomic, snapshot
 from frz.store.catalogue import Catalogue, PartEntry, Piece
 from frz.store.lease import Leases
-from frz.store.part import CommitRecord, PartRef, find_part, part_name
+from frz.store.part import PartRef
 from frz.store.reader import EventStore
 from frz.store.schema import EVENT, Schema, axis_of
 from frz.store.snapshot import Snapshot
-from frz.training.config import pick_device
 
 PART_BYTES = 256 << 20
 """A job ends before its features pass this."""
@@ -83,27 +83,45 @@ def extract(
     if newest is not None:
         refuse_other(newest, root, frozen, source, out, options)
 
-    if not dry_run:
-        snapshot.prepare_root(root)
+    if dry_run:
+        return _extract(frozen, source, out, options, root, newest, workers, None, began)
+    snapshot.prepare_root(root)
+    with Leases(root).hold() as leases:
+        return _extract(frozen, source, out, options, root, newest, workers, leases, began)
+
+
+def _extract(
+    frozen: FrozenBackbone,
+    source: EventStore,
+    out: Schema,
+    options: Settings,
+    root: Path,
+    newest: Snapshot | None,
+    workers: Workers,
+    leases: Leases | None,
+    began: float,
+) -> dict[str, Any]:
+    """See `extract`; without leases a dry run."""
     identity = identity_of(frozen, source, out, options)
     history = (found for n in reversed(names.versions(root)) if (found := snapshot.read(root, n)) is not None)
     there = {path.name for path in (root / "events.zarr").glob("*")}
-    targets, most = frozen.module.targets, _most_events(source, out)
-    plan = make_plan(source, root, there, history, out, identity, targets, most)
-    work = pipeline.Work(frozen, source, plan.earlier.store if plan.earlier else None, root, out, options)
+    work = Work(frozen, source, None, root, out, options)
+    most = max(1, min(max(source.snapshot.parts.n_events), int(PART_BYTES // max(work.event_bytes, 1))))
+    plan = make_plan(source, root, there, history, out, identity, frozen.module.targets, most)
+    work = replace(work, earlier=plan.earlier.store if plan.earlier else None)
     receipts: list[dict[str, PartRef]] = [{} for _ in plan.jobs]
-    missing = [job for job in plan.jobs if not _is_done(job, root, receipts, there)]
+    missing = [job for job in plan.jobs if not is_done(job, root, receipts, there)]
     left = [job.without(receipts[job.number]) for job in missing]
     if any(job.n_forward for job in left):
         _settle(work, newest, plan, receipts)
-    if dry_run:
+    if leases is None:
         predicted = estimate.predict(work, left, identity, began)
         whole = {"path": str(root), "checkpoint": str(frozen.path), "data": _version(source), "events": source.n_events}
         return whole | predicted
     if any(job.n_forward for job in left):
         atomic.write_json(root / MADE_WITH, canary.made_with(frozen))
     with Peak() as memory:
-        n_run = share_jobs(work, plan, missing, receipts, workers)
+        n_run = share_jobs(work, plan, missing, receipts, workers, leases)
     seconds = time.monotonic() - began
     parts = Catalogue.of(entries(plan, receipts, source, root, out))
     canaries = dict(newest.about.get("canaries", {})) if newest else {}
@@ -131,6 +149,7 @@ def extract(
             "cost": _cost(newest, n_run, seconds, parts, out),
         },
     )
+    leases.refuse_lost()
     done = snapshot.commit(root, lambda latest: made)
     compared = estimate.compare(work, left, receipts, identity, n_run, time.monotonic() - began, memory.bytes)
     store = EventStore(root, done.version)
@@ -171,78 +190,19 @@ def check(
     root = options.out or default_root(frozen, source, artifacts)
     store = EventStore(root)
     refuse_other(store.snapshot, root, frozen, source, out, options)
-    work = pipeline.Work(frozen, source, None, root, out, options)
+    work = Work(frozen, source, None, root, out, options)
     differs = soft_differences(store.snapshot.about["made_with"], canary.made_with(frozen))
     found = {"path": str(root), "version": store.snapshot.version, "differs": differs}
     return found | canary.rerun(work, store, store.snapshot)
 
 
-def _settle(work: pipeline.Work, newest: Snapshot | None, plan: Plan, receipts: list[dict[str, PartRef]]) -> None:
+def _settle(work: Work, newest: Snapshot | None, plan: Plan, receipts: list[dict[str, PartRef]]) -> None:
     """Let canaries decide on what is there: the newest version, and what a run that was broken off has committed."""
     if newest is not None:
         canary.settle(work, newest.about["made_with"], EventStore.of(work.root, newest), newest)
     if any(FEATURES in held for held in receipts) and (work.root / MADE_WITH).is_file():
         begun = canary.committed(work.root, work.out, plan.jobs, receipts)
         canary.settle(work, names.read_json(work.root / MADE_WITH), begun, newest)
-
-
-def share_jobs(
-    work: pipeline.Work, plan: Plan, missing: list[Job], receipts: list[dict[str, PartRef]], workers: Workers
-) -> int:
-    """Do what is missing together with whoever else is doing it; returns when all jobs are done.
-
-    Parameters
-    ----------
-    receipts : list of dict
-        Per job of the plan and group, the part that holds it; filled.
-
-    Returns
-    -------
-    int
-        Events that ran through the backbone here.
-    """
-    total, n_run = sum(job.without(receipts[job.number]).n_forward for job in missing), 0
-    with (
-        Leases(work.root).hold() as leases,
-        progress(f"extract {work.frozen.card.name}", total=total, unit="event") as bar,
-    ):
-        for job, records in workers.do(work, _claim(missing, work.root, receipts, leases)):
-            receipts[job.number] |= {group: reference(record) for group, record in records.items()}
-            leases.release(plan.jobs[job.number].lease)
-            n_run += job.n_forward
-            bar.advance(job.n_forward)
-    return n_run
-
-
-def _claim(jobs: list[Job], root: Path, receipts: list[dict[str, PartRef]], leases: Leases) -> Iterator[Job]:
-    """Jobs that nobody else has, until every job is done or ours; what others do is waited for."""
-    while jobs:
-        others = []
-        for job in jobs:
-            if not leases.take(job.lease):
-                others.append(job)
-            elif _is_done(job, root, receipts):  # by another, before we had the lease
-                leases.release(job.lease)
-            else:
-                yield job.without(receipts[job.number])
-        jobs = [job for job in others if not _is_done(job, root, receipts)]
-        if len(jobs) == len(others) and jobs:
-            leases.pause()
-
-
-def _is_done(job: Job, root: Path, receipts: list[dict[str, PartRef]], there: Container[str] | None = None) -> bool:
-    """Note which parts of a job are committed (`there`: names of those in place, to spare a look at each)."""
-    for group, key in job.keys.items():
-        if there is None or part_name(group, key) in there:
-            record = find_part(root, group, key)
-            if record is not None:
-                receipts[job.number][group] = reference(record)
-    return len(receipts[job.number]) == len(job.keys)
-
-
-def reference(record: CommitRecord) -> PartRef:
-    """How a snapshot refers to a part."""
-    return PartRef(record.key, record.digest)
 
 
 def entries(
@@ -294,75 +254,3 @@ def _cost(newest: Snapshot | None, n_run: int, seconds: float, parts: Catalogue,
         for name, spec in group_of(out, FEATURES).arrays.items()
     )
     return {"seconds_per_event": seconds / max(n_run, 1), "bytes_per_event": n_bytes / n_events}
-
-
-def open_both(
-    checkpoint: Path, artifacts: Path, data: str | None = None, device: str = "auto"
-) -> tuple[FrozenBackbone, EventStore]:
-    """A frozen backbone and a data set that it can read (default: the newest version of its training data).
-
-    The backbone is built for this data set: where it has no truth, nothing is annotated.
-
-    Raises
-    ------
-    FrzError
-        See `FrozenBackbone` and `check_inputs`.
-    """
-    frozen = FrozenBackbone(checkpoint, pick_device(device))
-    place = names.dataset(data or frozen.card.data["name"], artifacts)
-    source = EventStore(place.path, place.version)
-    check_inputs(frozen, source.schema)
-    if source.schema != frozen.card.event_schema:
-        frozen = FrozenBackbone(checkpoint, frozen.device, source.schema)
-    return frozen, source
-
-
-def check_inputs(frozen: FrozenBackbone, schema: Schema) -> None:
-    """Refuse a data set whose inputs are not those the backbone was trained on.
-
-    Raises
-    ------
-    ConfigError
-        If an array is missing.
-    IdentityError
-        If an array has another dtype, shape or other columns.
-    """
-    for name in frozen.module.inputs:
-        trained = frozen.card.event_schema.arrays[name]
-        if name not in schema.arrays:
-            raise ConfigError(f"the data set has no {name!r}, which backbone {frozen.card.name} reads")
-        found = schema.arrays[name]
-        if (found.dtype, found.shape, found.columns) != (trained.dtype, trained.shape, trained.columns):
-            raise IdentityError(
-                f"{name} is {found.dtype}{list(found.shape)} with columns {list(found.columns)}, backbone "
-                f"{frozen.card.name} was trained on {trained.dtype}{list(trained.shape)}, {list(trained.columns)}",
-                way_out="extract from a data set of the same layout, or train a backbone on this one",
-            )
-
-
-def default_root(frozen: FrozenBackbone, source: EventStore, artifacts: Path) -> Path:
-    """Where the features of a backbone on a data set lie, unless the settings say otherwise."""
-    name = names.features_name(frozen.card.name, frozen.fingerprint.value)
-    if source.snapshot.name != frozen.card.data["name"]:
-        name += f"-{source.snapshot.name}"
-    return names.store_path(artifacts, "features", name)
-
-
-def _most_events(source: EventStore, out: Schema) -> int:
-    """Most events in a job: a part of the data set, or less where its features would pass 256 MB."""
-    return max(1, min(max(source.snapshot.parts.n_events), int(PART_BYTES // max(_feature_bytes(source, out), 1))))
-
-
-def _feature_bytes(source: EventStore, out: Schema) -> float:
-    """Mean bytes of features per event (axes that only the backbone fills count as one member each)."""
-    total = 0.0
-    for name, spec in group_of(out, FEATURES).arrays.items():
-        members = 1.0
-        for axis in out.lineage(name.partition("/")[0]):
-            length = out.axes[axis].length
-            if length is not None:
-                members *= length
-            elif axis in source.schema.axes:
-                members = sum(source.snapshot.parts.counts[axis]) / max(source.n_events, 1)
-        total += members * spec.row_bytes
-    return total

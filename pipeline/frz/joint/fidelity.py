@@ -19,7 +19,7 @@ from frz import artifacts as names
 from frz.config import StrictModel, parse, read_yaml
 from frz.errors import StoreError
 from frz.extract import engine
-from frz.extract.run import default_root, open_both
+from frz.extract.opening import default_root, open_both
 from frz.extract.settings import ANNOTATION, Settings, feature_schema
 from frz.inventory import FIDELITY, fidelity_key
 from frz.joint.reference import Reference, reference

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from frz import artifacts as names
 from frz.config import import_extra
 from frz.errors import ConfigError
-from frz.extract.run import open_both
+from frz.extract.opening import open_both
 from frz.extract.settings import Settings
 from frz.heads.run import load_head
 from frz.heads.run import predict as run_head
@@ -55,7 +55,8 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
         raise ConfigError("cannot tell the format from the name", where=str(out), way_out=way_out)
     out.parent.mkdir(parents=True, exist_ok=True)
     _, about = load_head(head, artifacts)
-    frozen, source = open_both(names.weights_of(*(about["features"][k] for k in ("backbone", "fingerprint")), artifacts), artifacts, data)
+    weights = names.weights_of(about["features"]["backbone"], about["features"]["fingerprint"], artifacts)
+    frozen, source = open_both(weights, artifacts, data)
     settings = Settings.of_store(about["features"]["recipe"], Schema.model_validate(about["event_schema"]))
     features = FrozenFeatures(frozen, source, settings, batching="run")
     trained, _ = load_head(head, artifacts, features.schema)

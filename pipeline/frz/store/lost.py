@@ -3,7 +3,7 @@
 A version may point at some of a part's events only; what no version points at cannot be told.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +30,13 @@ class Share(NamedTuple):
     """Where they are in the version."""
 
 
-def shares(root: Path, lost: LostPart) -> list[Share]:
+def shares(lost: LostPart, version: Callable[[int], EventStore | None]) -> list[Share]:
     """Every event of a part once, from the newest version that has it.
+
+    Parameters
+    ----------
+    version : callable
+        `open_checked` of the store, which remembers.
 
     Raises
     ------
@@ -40,8 +45,8 @@ def shares(root: Path, lost: LostPart) -> list[Share]:
     """
     found: list[Share] = []
     taken = np.zeros(lost.record.n_events if lost.record else 0, bool)
-    for version in sorted({version for version, _, _ in lost.events}, reverse=True):
-        if (store := open_checked(root, version)) is None:
+    for number in sorted({number for number, _, _ in lost.events}, reverse=True):
+        if (store := version(number)) is None:
             continue
         pieces = store.snapshot.parts.groups[lost.group]
         stored = pieces.parts().index(lost.part)

@@ -7,26 +7,26 @@ one. If it holds other content than the one lost (another machine rounds differe
 by one that points at it, and older versions refuse to read it.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-import google_crc32c
 import numpy as np
-from numpy.typing import NDArray
 
 from frz.artifacts import versions
-from frz.errors import DamageError, FrzError
+from frz.errors import FrzError
 from frz.progress import progress
-from frz.store import atomic, bfloat16, codecs, ragged, shard, snapshot
+from frz.store import ragged, snapshot
 from frz.store.keys import content_digest, keys_digest
-from frz.store.part import ArrayRecord, CommitRecord, PartRef, labels, part_name, read_record, replace_part
+from frz.store.mend import Outcome, Static, committed, mend_file, own_arrays, rewrite, set_aside
+from frz.store.part import CommitRecord, PartRef, part_name, replace_part
 from frz.store.reader import EventStore
-from frz.store.schema import KEY, EventArrays, Schema
-from frz.store.snapshot import Snapshot, copy_path, snapshot_path
-from frz.store.verify import GROUP_METADATA, Damage, Report, readable
+from frz.store.schema import KEY, EventArrays, Schema, axis_of
+from frz.store.snapshot import Snapshot
+from frz.store.verify import Damage, Report, readable
 
 
 class LostPart(NamedTuple):
@@ -48,23 +48,9 @@ class LostPart(NamedTuple):
 Remake: TypeAlias = Callable[[LostPart], EventArrays]
 """Makes all arrays of a lost part; raises FrzError if it cannot."""
 
-Static: TypeAlias = Callable[[str, str], NDArray[Any]]
-"""Makes the static array of a name whose digest begins so; raises FrzError if it cannot."""
-
 Follow: TypeAlias = Callable[[Collection[PartRef]], Mapping[LostPart, EventArrays]]
 """Makes again what was made from parts that came out with other content now, where it does not fit them any more;
 raises FrzError if it cannot."""
-
-
-class Outcome(NamedTuple):
-    """What became of one damage, or of a damaged part."""
-
-    path: str
-    """Below the store."""
-    repaired: bool
-    how: str
-    same: bool = True
-    """Whether it holds what it held."""
 
 
 def repair(
@@ -103,7 +89,7 @@ def repair(
     """
     parts = report.parts()
     outcomes = [
-        _repair_file(root, damage, static) for damage in [*report.damages, *report.warnings] if damage.part is None
+        mend_file(root, damage, static) for damage in [*report.damages, *report.warnings] if damage.part is None
     ]
     changed: dict[tuple[str, PartRef], CommitRecord] = {}
 
@@ -121,7 +107,7 @@ def repair(
     with progress(f"repair {root.name}", len(parts), "part") as bar:
         for (group, part), damages in parts.items():
             place = root / "events.zarr" / part_name(group, part.key)
-            lost = LostPart(group, part, damages[0].events, _record(place, part))
+            lost = LostPart(group, part, damages[0].events, committed(place, part))
             note(lost, *_repair_part(root, lost, damages, schema(lost.written_for), remake))
             bar.advance()
     if not changed:
@@ -145,70 +131,14 @@ def repair(
     return outcomes, snapshot.commit(root, make)
 
 
-def _repair_file(root: Path, damage: Damage, static: Static | None) -> Outcome:
-    """Mend what belongs to no part."""
-    path = root / damage.path
-    if damage.thing == "store metadata":
-        atomic.write_file(path, GROUP_METADATA, root / "tmp")
-        return Outcome(damage.path, True, "written anew")
-    if damage.thing == "journal record":
-        path.unlink(missing_ok=True)
-        return Outcome(damage.path, True, "removed; the next build reads its unit again")
-    if damage.thing == "static array":
-        return _repair_static(root, damage, static)
-    return _repair_snapshot(root, damage)
-
-
-def _repair_snapshot(root: Path, damage: Damage) -> Outcome:
-    path, version = root / damage.path, int(Path(damage.path).stem)
-    known = versions(root)
-    if readable(root, version) is not None:
-        other = copy_path(root, version) if damage.thing == "snapshot" else snapshot_path(root, version)
-        path.parent.mkdir(exist_ok=True)
-        atomic.write_file(path, other.read_bytes(), root / "tmp")
-        return Outcome(damage.path, True, "copied from the other copy")
-    if version in known and version == known[-1]:
-        # Nothing can be added to a store whose newest version is not readable.
-        for file in (snapshot_path(root, version), copy_path(root, version)):
-            _set_aside(root, file)
-    again = f"version {version} is lost; the command that made it makes it again from its parts"
-    return Outcome(damage.path, False, again)
-
-
-def _repair_static(root: Path, damage: Damage, static: Static | None) -> Outcome:
-    name, place = damage.array, root / damage.path
-    digest32 = place.name.removeprefix(f"{name}-")
-
-    def fits(values: NDArray[Any] | None) -> bool:
-        return values is not None and content_digest({name: values}).startswith(digest32)
-
-    how = "its metadata written anew"
-    if not fits(values := _values(place)):
-        if static is None:
-            return Outcome(damage.path, False, "its values are lost and nothing makes them again")
-        try:
-            values, how = static(name, digest32), "made again"
-        except FrzError as error:
-            _set_aside(root, place)  # in its place a writer can put it again
-            return Outcome(damage.path, False, f"cannot be made again: {error}")
-    if values is None or not fits(values):
-        return Outcome(damage.path, False, "made again, it holds other content", same=False)
-    if place.exists():
-        old = atomic.scratch(root / "tmp")
-        place.rename(old)
-        atomic.remove(old)
-    snapshot.write_static(root, name, values)
-    return Outcome(damage.path, True, how)
-
-
 def _repair_part(
     root: Path, lost: LostPart, damages: list[Damage], schema: Schema, remake: Remake | None
 ) -> tuple[Outcome, CommitRecord | None]:
     """Mend a part; its commit record where it was written anew."""
     place = root / "events.zarr" / part_name(lost.group, lost.part.key)
-    if all(_rewrite(root, place, schema, damage) for damage in damages):
+    if all(rewrite(root, place, schema, damage) for damage in damages):
         return Outcome(str(place.relative_to(root)), True, "metadata written anew"), None
-    if (arrays := _own_arrays(place, lost.part)) is not None:
+    if (arrays := own_arrays(place, lost.part)) is not None:
         return _put(root, lost, schema, arrays, "written anew from its own arrays")
     if remake is None:
         return Outcome(str(place.relative_to(root)), False, "its values are lost and nothing makes them again"), None
@@ -233,7 +163,7 @@ def _put(
             how = "made again, it holds other content, and the newest version does not use it"
             return Outcome(path, False, how, same=False), None
         # What is whole in it may be the only copy of numbers that were used.
-        _set_aside(root, place)
+        set_aside(root, place)
         older = sorted({version for version, _, _ in events} - {newest})
         how += ", with other content: a new version points at it"
         how += f"; versions {older} cannot read these events any more" if older else ""
@@ -241,75 +171,10 @@ def _put(
     return Outcome(path, True, how, same), replace_part(root, group, part.key, schema, arrays)
 
 
-def _rewrite(root: Path, place: Path, schema: Schema, damage: Damage) -> bool:
-    """Write metadata anew if that is what is damaged; False if this cannot mend it."""
-    if damage.thing == "axis metadata":
-        data = GROUP_METADATA
-    elif damage.thing == "array metadata":
-        array = read_record(place).arrays[damage.array]
-        data = _array_metadata(schema, damage.array, array)
-        if (len(data), google_crc32c.value(data)) != array.files[f"{damage.array}/zarr.json"]:
-            return False
-    else:
-        return False
-    path = root / damage.path
-    path.parent.mkdir(exist_ok=True)
-    atomic.write_file(path, data, root / "tmp")
-    return True
-
-
-def _array_metadata(schema: Schema, name: str, record: ArrayRecord) -> bytes:
-    zeros = np.broadcast_to(np.zeros((), bfloat16.on_disk(record.dtype)), record.shape)
-    return shard.metadata_bytes(zeros, *labels(schema, name), record.codec)
-
-
-def _record(place: Path, part: PartRef) -> CommitRecord | None:
-    try:
-        record = read_record(place)
-    except DamageError:
-        return None
-    return record if (record.key, record.digest) == part else None
-
-
-def _own_arrays(place: Path, part: PartRef) -> EventArrays | None:
-    """All arrays of a part if they are what the snapshot says, whatever its commit record says."""
-    arrays = {}
-    for file in place.glob("*/*/zarr.json"):
-        if (values := _values(file.parent)) is None:
-            return None
-        arrays[str(file.parent.relative_to(place))] = values
-    return arrays if arrays and content_digest(arrays) == part.digest else None
-
-
-def _values(folder: Path) -> NDArray[Any] | None:
-    """The values of a Zarr array as far as its files can be read."""
-    import zarr
-
-    try:
-        with codecs.quiet():
-            array = zarr.open_array(folder, mode="r")
-            values = np.asarray(array[...])
-            return bfloat16.widen(values) if array.attrs.get("bfloat16") else values
-    except Exception:  # damaged files can bring zarr to raise anything
-        return None
-
-
-def _set_aside(root: Path, path: Path) -> None:
-    """Move a file or folder into `damaged/`, if it is there."""
-    if not path.exists():
-        return
-    folder = root / "damaged"
-    folder.mkdir(exist_ok=True)
-    place = folder / f"{path.parent.name}-{path.name}"
-    while place.exists():
-        place = place.with_name(f"{place.name}-again")
-    path.rename(place)
-
-
 def _repointed(root: Path, latest: Snapshot, changed: Mapping[tuple[str, PartRef], CommitRecord]) -> Snapshot:
     """The newest version with digests, counts and events of parts that came out with other content."""
     groups = dict(latest.parts.groups)
-    touched: set[int] = set()
+    touched: dict[int, set[str]] = defaultdict(set)
     for (group, part), record in changed.items():
         pieces = groups[group]
         if part not in pieces.parts():  # another process committed meanwhile
@@ -318,17 +183,20 @@ def _repointed(root: Path, latest: Snapshot, changed: Mapping[tuple[str, PartRef
         digest = [*pieces.digest[:stored], record.digest, *pieces.digest[stored + 1 :]]
         groups[group] = replace(pieces, digest=digest)
         used = np.flatnonzero(np.array(pieces.stored) == stored)
-        touched |= set((np.searchsorted(pieces.edges, used, side="right") - 1).tolist())
+        for index in (np.searchsorted(pieces.edges, used, side="right") - 1).tolist():
+            touched[index].add(group)
     made = latest.model_copy(update={"parts": replace(latest.parts, groups=groups)})
-    store = EventStore.of(root, made)
+    store, schema = EventStore.of(root, made), made.event_schema
     counts = {axis: list(column) for axis, column in made.parts.counts.items()}
     largest = {axis: list(column) for axis, column in made.parts.largest.items()}
     events = list(made.parts.events)
-    for index in touched:
-        names = [f"{axis}/offsets" for axis in counts if store.schema.axes[axis].length is None]
-        arrays = store.part(index, [*names, KEY] if KEY in store.schema.arrays else names)
-        for axis in counts:
-            lengths = ragged.lengths(arrays, store.schema, axis)
+    for index, remade in touched.items():
+        # one array of each axis is enough, and only what was made again is sure to be whole
+        names = {axis_of(name): name for name, spec in schema.arrays.items() if spec.group in remade}
+        keys = {KEY} if KEY in schema.arrays and schema.arrays[KEY].group in remade else set()
+        arrays = store.part(index, {*names.values(), *keys})
+        for axis in counts.keys() & set(ragged.axes_in(arrays, schema)):
+            lengths = ragged.lengths(arrays, schema, axis)
             counts[axis][index], largest[axis][index] = int(lengths.sum()), int(lengths.max(initial=0))
         if KEY in arrays:
             events[index] = keys_digest(arrays[KEY])

@@ -1,0 +1,62 @@
+"""Opening what an extraction needs: a backbone and a data set that fit, and the place of the features."""
+
+from pathlib import Path
+
+from frz import artifacts as names
+from frz.errors import ConfigError, IdentityError
+from frz.loading.frozen import FrozenBackbone
+from frz.store.reader import EventStore
+from frz.store.schema import Schema
+from frz.training.config import pick_device
+
+
+def open_both(
+    checkpoint: Path, artifacts: Path, data: str | None = None, device: str = "auto"
+) -> tuple[FrozenBackbone, EventStore]:
+    """A frozen backbone and a data set that it can read (default: the newest version of its training data).
+
+    The backbone is built for this data set: where it has no truth, nothing is annotated.
+
+    Raises
+    ------
+    FrzError
+        See `FrozenBackbone` and `check_inputs`.
+    """
+    frozen = FrozenBackbone(checkpoint, pick_device(device))
+    place = names.dataset(data or frozen.card.data["name"], artifacts)
+    source = EventStore(place.path, place.version)
+    check_inputs(frozen, source.schema)
+    if source.schema != frozen.card.event_schema:
+        frozen = FrozenBackbone(checkpoint, frozen.device, source.schema)
+    return frozen, source
+
+
+def check_inputs(frozen: FrozenBackbone, schema: Schema) -> None:
+    """Refuse a data set whose inputs are not those the backbone was trained on.
+
+    Raises
+    ------
+    ConfigError
+        If an array is missing.
+    IdentityError
+        If an array has another dtype, shape or other columns.
+    """
+    for name in frozen.module.inputs:
+        trained = frozen.card.event_schema.arrays[name]
+        if name not in schema.arrays:
+            raise ConfigError(f"the data set has no {name!r}, which backbone {frozen.card.name} reads")
+        found = schema.arrays[name]
+        if (found.dtype, found.shape, found.columns) != (trained.dtype, trained.shape, trained.columns):
+            raise IdentityError(
+                f"{name} is {found.dtype}{list(found.shape)} with columns {list(found.columns)}, backbone "
+                f"{frozen.card.name} was trained on {trained.dtype}{list(trained.shape)}, {list(trained.columns)}",
+                way_out="extract from a data set of the same layout, or train a backbone on this one",
+            )
+
+
+def default_root(frozen: FrozenBackbone, source: EventStore, artifacts: Path) -> Path:
+    """Where the features of a backbone on a data set lie, unless the settings say otherwise."""
+    name = names.features_name(frozen.card.name, frozen.fingerprint.value)
+    if source.snapshot.name != frozen.card.data["name"]:
+        name += f"-{source.snapshot.name}"
+    return names.store_path(artifacts, "features", name)
