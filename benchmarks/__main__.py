@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 
 BENCHMARKS: Mapping[str, str] = {
+    "catalogue": "benchmarks.catalogue",
     "codecs": "benchmarks.codecs",
     "extract": "benchmarks.extract",
     "kills": "benchmarks.kills",

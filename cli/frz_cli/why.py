@@ -13,7 +13,7 @@ def why(
     artifacts: options.Artifacts = None,
     as_json: options.Json = False,
 ) -> None:
-    """Follow an artifact back: head, features, backbone, data set, source.
+    """Follow an artifact back to the source of its events.
 
     Exit code 1 if something on the way is no longer there.
     """

@@ -21,7 +21,7 @@ from frz.config import digest_of
 from frz.extract import engine
 from frz.extract.jobs import Job
 from frz.extract.memory import Peak
-from frz.extract.pipeline import JOBS_AHEAD, commit, to_run
+from frz.extract.pipeline import BYTES_AHEAD, JOBS_AHEAD, commit, to_run
 from frz.extract.work import Work
 from frz.loading.batch import to_batch, with_offsets
 from frz.loading.plan import plan_part
@@ -344,9 +344,10 @@ def _memory(trial: Trial | None, jobs: Sequence[Job], sizes: Mapping[str, float]
     """Most anonymous memory: what a pass takes, and all that may wait between the stages."""
     if trial is None or trial.memory is None:
         return None
-    largest = max(len(job.positions) for job in jobs) / sum(len(job.positions) for job in jobs)
-    # jobs that wait to be written, the one that runs, and the copies in which one is put together
-    return trial.memory + round((JOBS_AHEAD + 3) * largest * sum(sizes.values()))
+    in_all = sum(sizes.values())
+    job = in_all * max(len(job.positions) for job in jobs) / sum(len(job.positions) for job in jobs)
+    # what waits to be written, the job that runs, and the copies in which one is put together
+    return trial.memory + round(min(max(JOBS_AHEAD * job, BYTES_AHEAD), in_all) + 3 * job)
 
 
 def _of_arrays(record: CommitRecord) -> Counter[str]:

@@ -31,7 +31,7 @@ from frz.training.source import Batch
 
 JOBS_AHEAD = 2
 """Jobs whose parts may wait to be written while later ones run; more while they are small, see below."""
-BYTES_AHEAD = 256 << 20
+BYTES_AHEAD = 128 << 20
 """Features that may wait to be written."""
 APART_BYTES = 64 << 20
 """Features from which on a process of its own for writing pays: it takes some seconds to start."""
