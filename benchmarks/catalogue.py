@@ -1,8 +1,8 @@
 """How long it takes to open, list and plan over a data set of 100,000 parts: snapshots alone, no part is looked at.
 
 `python -m benchmarks catalogue --json` writes the snapshots of such a data set and of its features (their parts do not
-exist: nothing that is timed may touch them) and times opening both, `frz ls`, the plan of a first extraction, the plan of
-one where nothing changed, and of one for a version without the last part.
+exist: nothing that is timed may touch them) and times opening both, `frz ls`, planning a first extraction, one where
+nothing changed, and one for a version without the last part.
 """
 
 import argparse
