@@ -10,7 +10,8 @@ import io
 import platform
 import sysconfig
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -21,6 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frz.config import StrictModel, canonical_json, digest_of
+
+SOURCES = 1024
+"""Files whose reading is remembered, by their text: one command asks several times."""
 
 
 class Fingerprint(StrictModel):
@@ -112,7 +116,7 @@ def imported(start: Iterable[str], inside: Iterable[str]) -> list[str]:
             continue
         found.add(name)
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        open_ += [name.rpartition(".")[0], *_imports(file, package)]
+        open_ += [name.rpartition(".")[0], *_imports(file.read_text(), package)]
     return sorted(found)
 
 
@@ -139,18 +143,21 @@ def _is_installed(file: Path) -> bool:
     return any(file.is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib"))
 
 
-def _imports(file: Path, package: str) -> Iterator[str]:
+@lru_cache(SOURCES)
+def _imports(source: str, package: str) -> tuple[str, ...]:
     """Names that may be modules in the import statements of a file of a package."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*parents, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return tuple(found)
 
 
+@lru_cache(SOURCES)
 def _bare(source: str) -> str:
     """Python source without comments and the lines that hold nothing else."""
     lines = source.splitlines()

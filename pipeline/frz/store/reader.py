@@ -203,7 +203,10 @@ class EventStore:
         result: EventArrays = {}
         for group, wanted in self._by_group(names).items():
             stored, rows = self.snapshot.parts.groups[group].locate(positions)
-            result |= self._gather(group, wanted, stored, rows, rows + 1)
+            # events that follow each other are read in one go
+            begins = np.flatnonzero(np.append(True, (np.diff(stored) != 0) | (np.diff(rows) != 1)))
+            ends = np.append(begins[1:], len(rows)) - 1
+            result |= self._gather(group, wanted, stored[begins], rows[begins], rows[ends] + 1)
         return result
 
     def _gather(
