@@ -8,8 +8,8 @@ padded   the same over batches in file order, each padded to its longest event, 
 extract  the pipeline: read, run, encode, check, write, bring to disk; `threads`: without a process for writing
 
 `versions` then extracts what later versions of the data set change: 5 % of events appended, 1 % changed at random
-places, one removed, one label added. `memory` extracts N and 10 N events in processes of their own and compares their
-peak RssAnon.
+places, one removed, one label added. `memory` extracts a data set and a tenth of its parts, in processes of their own,
+and compares their peak RssAnon.
 """
 
 import argparse
@@ -181,14 +181,19 @@ def _commit(folder: Path, arrays: EventArrays, schema: Schema) -> None:
 
 
 def memory(folder: Path, n_events: int) -> dict[str, Any]:
-    """Peak anonymous memory of extracting N and 10 N events."""
-    peaks = {}
-    for n in (n_events, 10 * n_events):
-        build({"name": f"of-{n}", "source": {"kind": "muon_sim", "n_events": n}, "split": {"seed": n}}, folder)
-        command = [sys.executable, "-m", "benchmarks", "extract", "--watch", f"of-{n}", "--artifacts", str(folder)]
-        peaks[n] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    few, many = (peaks[n]["peak_mb"] for n in (n_events, 10 * n_events))
-    return {"events": [n_events, 10 * n_events], "peak_rss_anon_mb": [few, many], "ratio": many / few}
+    """Peak anonymous memory of extracting a data set, and of a tenth of its parts: parts are of one size in both."""
+    root = Path(build({"name": "many", "source": {"kind": "muon_sim", "n_events": n_events}}, folder)["path"])
+    whole = snapshot.read(root)
+    assert whole is not None
+    tenth = whole.model_copy(update={"parts": Catalogue.of(list(whole.parts)[: len(whole.parts) // 10])})
+    versions = [snapshot.commit(root, lambda latest: tenth), whole]
+    peaks = []
+    for version in versions:
+        data = f"many@{version.version}"
+        command = [sys.executable, "-m", "benchmarks", "extract", "--watch", data, "--artifacts", str(folder)]
+        peaks.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["peak_mb"])
+    events = [version.n_events for version in versions]
+    return {"events": events, "peak_rss_anon_mb": peaks, "ratio": peaks[1] / peaks[0]}
 
 
 def watch(folder: Path, data: str) -> dict[str, float]:
@@ -202,7 +207,7 @@ def watch(folder: Path, data: str) -> dict[str, float]:
 
     thread = threading.Thread(target=look)
     thread.start()
-    extract("muon", folder, data)
+    extract("muon", folder, data, {"out": str(folder / f"of-{data}")})
     ended.set()
     thread.join()
     return {"peak_mb": peak}
@@ -233,7 +238,7 @@ def main() -> None:
         ways: dict[str, Callable[[], dict[str, Any]]] = {
             "speed": lambda: speed(folder, arguments.device, arguments.repeats),
             "versions": lambda: versions(folder),
-            "memory": lambda: memory(folder, arguments.events // 10),
+            "memory": lambda: memory(folder, arguments.events),
         }
         found = {name: way() for name, way in ways.items() if arguments.only in (None, name)}
     print(json.dumps(found, indent=None if arguments.json else 2))
