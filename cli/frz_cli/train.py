@@ -36,6 +36,9 @@ def head(
     features: Annotated[
         str | None, typer.Option("--features", metavar="NAME", help="Feature store, in place of the config's.")
     ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="NAME", help="Data set (muon-sim@2), in place of the config's.")
+    ] = None,
     artifacts: options.Artifacts = None,
     overrides: options.Set = None,
     as_json: options.Json = False,
@@ -48,7 +51,8 @@ def head(
     from frz.config import read_yaml
     from frz.heads.run import train
 
-    _tell(train(read_yaml(config, overrides or ()), root(artifacts), str(config), features), as_json)
+    chosen = [f"features.data={data}"] if data else []
+    _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), features), as_json)
 
 
 def _tell(result: dict[str, Any], as_json: bool) -> None:

@@ -60,6 +60,11 @@ HERE, SET = Path("there"), ["--set", "a.b=1", "--set", "c=x"]
             "frz.heads.run.train",
             ({"name": "a"}, HERE, "run.yaml", "muon"),
         ),
+        (
+            ["train-head", "run.yaml", "--data", "muon-sim@2"],
+            "frz.heads.run.train",
+            ({"name": "a", "features": {"data": "muon-sim@2"}}, HERE, "run.yaml", None),
+        ),
         (["train-head", "run.yaml"], "frz.heads.run.train", ({"name": "a"}, HERE, "run.yaml", None)),
         (["evaluate", "eta", *SET], "frz.evaluation.run.evaluate", ("eta", HERE, {"a": {"b": 1}, "c": "x"})),
         (
