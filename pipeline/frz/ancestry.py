@@ -66,7 +66,8 @@ def _run_and_before(kind: Kind, run: Path, folder: Path) -> Iterator[dict[str, A
         return
     features = card.get("features", {})
     place = Path(features.get("store", ""))
-    place = place if place.is_dir() else folder / "features" / place.name
+    here = folder / "features" / place.name  # the card's path, unless the artifacts have moved since
+    place = here if here.is_dir() else place
     numbers = artifacts.versions(place)
     of_hash = [n for n in numbers if (found := snapshot.read(place, n)) is not None and found.hash == features["hash"]]
     if of_hash:
@@ -165,6 +166,8 @@ def compare(one: str, other: str, folder: Path) -> dict[str, Any]:
         return diff_stores(*stores).summary(MOST_IDS) | {"about": differing(about[0], about[1])}
     cards = [artifacts.card(path) for path in (a.path, b.path)]
     made_from = [flat({key: card.get(key) for key in ("data", "features", "fingerprint")}) for card in cards]
+    for where in made_from:
+        where.pop("features.store", None)  # a place, not what it was made from
     configs = [flat(_config(path)) for path in (a.path, b.path)]
     metrics = [_numbers(card) for card in cards]
     shared = [name for name in metrics[0] if name in metrics[1]]
