@@ -25,7 +25,7 @@ from frz.progress import progress
 from frz.store import snapshot
 from frz.store.catalogue import Catalogue, PartEntry, Piece
 from frz.store.lease import Leases
-from frz.store.part import CommitRecord, PartRef, find_part, part_name
+from frz.store.part import CommitRecord, PartRef, committed, find_part, part_name
 from frz.store.reader import EventStore
 from frz.store.schema import EVENT, Schema, axis_of
 from frz.store.snapshot import Snapshot
@@ -73,7 +73,7 @@ def extract(
     snapshot.prepare_root(root)
     identity = identity_of(frozen, source, out, options)
     history = (found for n in reversed(names.versions(root)) if (found := snapshot.read(root, n)) is not None)
-    there = {path.name for path in (root / "events.zarr").iterdir()}
+    there = committed(root)
     targets, most = frozen.module.targets, _most_events(source, out)
     plan = make_plan(source, root, there, history, out, identity, targets, most)
     work = pipeline.Work(frozen, source, plan.earlier.store if plan.earlier else None, root, out, options)

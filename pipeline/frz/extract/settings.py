@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, field_validator
 
 from frz.config import StrictModel
 from frz.errors import ConfigError, nearest
+from frz.location import location
 from frz.store.codecs import ARCHIVE, FAST, Codec, parse, refuse_lossy
 from frz.store.schema import KEY, Array, Schema
 
@@ -44,6 +45,11 @@ class Settings(StrictModel):
     """`auto` takes a GPU if there is one."""
     out: Path | None = None
     """Folder of the feature store, in place of `features/<backbone>-<fingerprint>` among the artifacts."""
+
+    @field_validator("out", mode="plain")
+    @classmethod
+    def _located(cls, out: str | Path | None) -> Path | None:
+        return None if out is None else location(out)
 
     @field_validator("dtype", "codec", mode="before")
     @classmethod

@@ -38,6 +38,6 @@ class Journal:
 
     def add(self, unit: UnitRecord) -> None:
         """Record a finished unit durably."""
-        self.folder.mkdir(exist_ok=True)
+        atomic.make_folder(self.folder)
         text = canonical_json(seal(unit.model_dump(mode="json")))
         atomic.write_file(self.folder / f"{unit.key[:32]}.json", text.encode(), self.folder.parent / "tmp")
