@@ -10,7 +10,7 @@ import typer
 Artifacts: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--artifacts", metavar="DIR", help="Where artifacts lie, also s3://… (default $FRZ_ARTIFACTS, else ./artifacts)."
+        "--artifacts", metavar="DIR", help="Where artifacts lie; s3://… too (default $FRZ_ARTIFACTS, else ./artifacts)."
     ),
 ]
 Set: TypeAlias = Annotated[

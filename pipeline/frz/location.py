@@ -14,7 +14,7 @@ from typing import Any, cast
 from frz.config import import_extra
 from frz.errors import ConfigError, FrzError, StoreError
 
-_URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]+):/")  # one slash: what pathlib leaves of two
+_URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.:-]+):/")  # one slash: what pathlib leaves of two
 _WAY_OUT = "check bucket, endpoint (AWS_ENDPOINT_URL) and credentials (AWS_ACCESS_KEY_ID …) in the environment"
 
 
@@ -41,7 +41,7 @@ def location(where: str | Path) -> Path:
         raise ConfigError("a URL must not hold credentials", where=shown, way_out=way_out)
     if scheme in ("file", "local"):
         return Path(rest)
-    if scheme == "memory" or "::" in text:
+    if scheme == "memory" or "::" in scheme:
         raise ConfigError("cannot hold artifacts", where=shown, way_out="give a folder, or s3://bucket/prefix")
     if not host:
         raise ConfigError("names no bucket", where=shown, way_out="give s3://bucket/prefix")
@@ -103,3 +103,30 @@ def refuse_missing_bucket(path: Path) -> None:
     with reached(path):
         if not (fs.exists(name) or fs.exists(name.partition("/")[0])):
             raise StoreError("no such bucket", where=str(path), way_out="make it, or check the URL and the endpoint")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; of an object in one request.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it does not exist.
+    """
+    if not is_remote(path):
+        return path.read_bytes()
+    fs, name = filesystem(path)
+    content: bytes = fs.cat_file(name)
+    return content
+
+
+def children(folder: Path) -> list[Path]:
+    """What lies in a folder, or below a prefix up to the next slash; nothing if it does not exist."""
+    if not is_remote(folder):
+        return list(folder.iterdir()) if folder.is_dir() else []
+    fs, name = filesystem(folder)
+    try:
+        found = fs.ls(name, detail=False)
+    except FileNotFoundError:
+        return []
+    return [folder / key.rstrip("/").rpartition("/")[2] for key in found if key.rstrip("/") != name]

@@ -22,7 +22,8 @@ from frz.loading.batch import to_batch, with_offsets
 from frz.loading.execute import ahead
 from frz.loading.frozen import FrozenBackbone
 from frz.store import ragged
-from frz.store.part import CommitRecord, open_part, write_part
+from frz.store.opened import open_part
+from frz.store.part import CommitRecord, write_part
 from frz.store.ragged import Index
 from frz.store.reader import EventStore
 from frz.store.schema import KEY, EventArrays, Schema

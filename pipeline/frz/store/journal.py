@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from frz.config import StrictModel, canonical_json
+from frz.location import read_bytes
 from frz.store import atomic
 from frz.store.catalogue import PartEntry
 from frz.store.part import seal, unseal
@@ -32,7 +33,7 @@ class Journal:
     def find(self, key: str) -> UnitRecord | None:
         """The record of a unit, or None if it was never finished."""
         try:
-            return UnitRecord.model_validate(unseal(json.loads((self.folder / f"{key[:32]}.json").read_bytes())))
+            return UnitRecord.model_validate(unseal(json.loads(read_bytes(self.folder / f"{key[:32]}.json"))))
         except (FileNotFoundError, ValueError):
             return None
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from frz.config import StrictModel
-from frz.location import is_remote
+from frz.location import children, is_remote, read_bytes
 from frz.store import atomic
 from frz.store.process import Process
 
@@ -217,12 +217,13 @@ class Leases:
 
     def _read(self, name: str) -> bytes | None:
         try:
-            return self._path(name).read_bytes()
+            return read_bytes(self._path(name))
         except FileNotFoundError:
             return None
 
     def _others(self) -> dict[str, bytes]:
-        names = sorted(path.stem for path in self.folder.glob("*.json") if path.stem not in self._held)
+        files = (path for path in children(self.folder) if path.suffix == ".json")
+        names = sorted(path.stem for path in files if path.stem not in self._held)
         return {name: content for name in names if (content := self._read(name)) is not None}
 
     def _is_stale(self, name: str, content: bytes) -> bool:

@@ -79,7 +79,7 @@ def fetch(paths: Sequence[Path]) -> list[bytes | None]:
         for content in found.values():
             if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
                 raise content
-    return [None if isinstance(found[name], FileNotFoundError) else found[name] for name in names]
+    return [None if isinstance(found[name], FileNotFoundError) else bytes(found[name]) for name in names]
 
 
 def sizes(folder: Path) -> dict[str, int]:

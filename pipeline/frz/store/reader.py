@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from frz.errors import ConfigError, DamageError, StoreError, nearest
 from frz.location import is_remote, location
 from frz.store import ragged, snapshot
-from frz.store.part import Part, open_part
+from frz.store.opened import Part, open_part
 from frz.store.schema import EVENT, GROUP, EventArrays, Schema, axis_of
 from frz.store.snapshot import Snapshot
 

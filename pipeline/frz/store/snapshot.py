@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from frz.artifacts import versions
 from frz.config import StrictModel, canonical_json, digest_of
 from frz.errors import DamageError, StoreError
-from frz.location import is_remote
+from frz.location import is_remote, read_bytes
 from frz.store import atomic, objects, shard
 from frz.store.catalogue import Catalogue
 from frz.store.keys import content_digest
@@ -127,7 +127,7 @@ def load(root: Path, path: Path) -> Snapshot:
         If it is of another format.
     """
     try:
-        values = unseal(json.loads(path.read_bytes()))
+        values = unseal(json.loads(read_bytes(path)))
         if values["version"] != int(path.stem):
             raise ValueError("another version's")
     except FileNotFoundError:

@@ -25,7 +25,8 @@ from frz.location import is_remote
 from frz.progress import progress
 from frz.store import objects, snapshot
 from frz.store.keys import content_digest
-from frz.store.part import Part, PartRef, faults, files_of, group_metadata, part_name, read_record, unseal
+from frz.store.opened import Part
+from frz.store.part import PartRef, faults, files_of, group_metadata, part_name, read_record, unseal
 from frz.store.schema import axis_of
 from frz.store.snapshot import Snapshot, copy_path, snapshot_path
 
