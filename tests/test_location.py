@@ -32,6 +32,7 @@ def test_a_url_is_a_path_of_an_object_store(bucket):
         ("s3://hush@bucket/a", "must not hold credentials"),
         ("s3://bucket/a?X-Amz-Signature=hush", "must not hold credentials"),
         ("memory://a", "cannot hold artifacts"),
+        ("https://host/a", "cannot hold artifacts"),
         ("simplecache::s3://bucket/a", "cannot hold artifacts"),
         ("s3:///a", "names no bucket"),
         ("nonsense://a/b", "nothing here can read nonsense://"),

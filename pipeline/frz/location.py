@@ -41,7 +41,7 @@ def location(where: str | Path) -> Path:
         raise ConfigError("a URL must not hold credentials", where=shown, way_out=way_out)
     if scheme in ("file", "local"):
         return Path(rest)
-    if scheme == "memory" or "::" in scheme:
+    if scheme in ("memory", "http", "https") or "::" in scheme:
         raise ConfigError("cannot hold artifacts", where=shown, way_out="give a folder, or s3://bucket/prefix")
     if not host:
         raise ConfigError("names no bucket", where=shown, way_out="give s3://bucket/prefix")
