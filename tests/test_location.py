@@ -35,7 +35,6 @@ def test_a_url_is_a_path_of_an_object_store(bucket):
         ("https://host/a", "cannot hold artifacts"),
         ("simplecache::s3://bucket/a", "cannot hold artifacts"),
         ("s3:///a", "names no bucket"),
-        ("nonsense://a/b", "nothing here can read nonsense://"),
         (Path("s3://bucket/a"), "give URLs as text"),
         ("s3:/bucket/a", "give URLs as text"),
     ],
@@ -47,6 +46,12 @@ def test_other_urls_are_refused_before_anything_is_made(url, what, tmp_path, mon
     assert "hush" not in str(refused.value)
     assert "sh@" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kind_of_url_that_nothing_reads_is_refused():
+    pytest.importorskip("upath", reason="needs universal-pathlib: pip install 'frz[s3]'")
+    with pytest.raises(ConfigError, match="nothing here can read nonsense://"):
+        location("nonsense://a/b")
 
 
 def test_a_missing_bucket_and_a_server_that_is_not_there_are_one_line(bucket, monkeypatch):
