@@ -1,6 +1,7 @@
 """What every test gets: one thread, no display, fixed examples, no artifacts folder from outside."""
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -58,6 +59,39 @@ def fresh_python(project: Path) -> Python:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[dict[str, str]]:
+    """The environment in which a client finds a local S3 server."""
+    for package in ("s3fs", "upath", "moto"):
+        pytest.importorskip(package, reason=f"object stores are tested with {package}: pip install 'frz[dev]'")
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("s3_server.py"))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        yield {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.stdout.readline().strip()}",
+            "AWS_ACCESS_KEY_ID": "an-access-key-id",
+            "AWS_SECRET_ACCESS_KEY": "a-secret-access-key",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": "127.0.0.1",
+        }
+        server.kill()
+
+
+@pytest.fixture
+def bucket(_s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """`s3://…` of a new bucket."""
+    import s3fs
+
+    for name, value in _s3_server.items():
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{secrets.token_hex(4)}"
+    s3fs.S3FileSystem().mkdir(name)
+    return f"s3://{name}"
 
 
 TINY_BACKBONE = {

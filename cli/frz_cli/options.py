@@ -3,14 +3,15 @@
 Particular: no option has a default of its own where the library has one.
 """
 
-from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
 Artifacts: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--artifacts", metavar="DIR", help="Where artifacts lie (default $FRZ_ARTIFACTS, else ./artifacts)."),
+    str | None,
+    typer.Option(
+        "--artifacts", metavar="DIR", help="Where artifacts lie; s3://… too (default $FRZ_ARTIFACTS, else ./artifacts)."
+    ),
 ]
 Set: TypeAlias = Annotated[
     list[str] | None,

@@ -49,7 +49,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, Path):
+    if isinstance(value, Path) or hasattr(value, "joinpath"):  # the second: of an object store
         return str(value)
     # numpy and torch values know how to become Python's; this module need not import either.
     return value.tolist() if hasattr(value, "tolist") else value

@@ -1,6 +1,5 @@
 """`frz verify`: is a store whole? The one command whose exit code is 1: what it looked for, it found."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,10 +31,11 @@ def verify(
     Exit code 1 if anything is damaged.
     """
     from frz.artifacts import find, root
+    from frz.location import location
     from frz.store.verify import verify as run
 
     found = find(name, root(artifacts), ("datasets", "features"))
-    if version is None and "@" in name and not Path(name).exists():
+    if version is None and "@" in name and not location(name).exists():
         version = found.version
     report = run(found.path, version, content=content)
     if as_json:

@@ -4,7 +4,6 @@ Reads snapshots, cards and headers, never values, so it answers at once however 
 """
 
 import json
-import os
 import struct
 from collections.abc import Mapping
 from math import prod
@@ -14,7 +13,7 @@ from typing import Any
 from frz import artifacts
 from frz.config import digest_of
 from frz.errors import CheckpointError, ConfigError, DamageError
-from frz.store.part import part_name
+from frz.store.part import committed, part_name
 from frz.store.reader import EventStore
 
 DEFAULT = Path("artifacts")
@@ -186,7 +185,7 @@ def _fidelity(store: EventStore) -> dict[str, Any]:
 
 def _in_place(store: EventStore) -> str:
     """Whether all committed parts are there; what is in them is not looked at."""
-    there = set(os.listdir(store.root / "events.zarr"))
+    there = committed(store.root)
     named = {part_name(group, key) for group, pieces in store.snapshot.parts.groups.items() for key in pieces.key}
     missing = len(named - there)
     return f"{missing} of {len(named)} missing: run 'frz verify {store.root}'" if missing else "all"

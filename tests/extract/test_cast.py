@@ -11,6 +11,7 @@ from frz.errors import ConfigError
 from frz.extract.cast import FLOATS, cast
 from frz.extract.settings import Settings, feature_schema, group_of
 from frz.store import part, snapshot
+from frz.store.opened import open_part
 from frz.store.schema import KEY, Array, Axis, Schema
 
 NUMBERS = st.floats(-60_000, 60_000, width=32)
@@ -217,7 +218,7 @@ def test_what_is_cast_is_what_is_read(tmp_path, dtype, codec):
     arrays = {"event/id": np.arange(2), "hit/offsets": np.array([0, 1234, 5000]), "hit/embedding": values}
     snapshot.prepare_root(tmp_path)
     record = part.write_part(tmp_path, "features", "ab" * 32, schema, arrays)
-    found = np.asarray(part.open_part(tmp_path, "features", record)["hit/embedding"])
+    found = np.asarray(open_part(tmp_path, "features", record)["hit/embedding"])
     assert found.dtype == values.dtype
     np.testing.assert_array_equal(found, values)
     np.testing.assert_array_equal(cast("hit/embedding", found, spec), values)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from frz.errors import ConfigError, DamageError
 from frz.store import EventStore, bfloat16, codecs, part, ragged, shard, snapshot
 from frz.store.catalogue import Catalogue, entry
+from frz.store.opened import open_part
 from frz.store.schema import Array, Axis, Schema
 from frz.store.snapshot import Snapshot
 from frz.store.split import Split
@@ -74,7 +75,7 @@ def test_any_bits_come_back_from_us_and_from_zarr(tmp_path_factory, dtype, codec
     record, folder = write(root, values, one_array(dtype, shape, codec))
     assert (record.arrays["hit/x"].dtype, record.arrays["hit/x"].codec) == (dtype, codec)
     assert len(record.arrays["hit/x"].files) == (1 if n == 0 else 2)  # zarr.json and the shard
-    found = part.open_part(root, "events", record)["hit/x"]
+    found = open_part(root, "events", record)["hit/x"]
     same_bits(np.asarray(found), values)
     rng = np.random.default_rng(seed)
     first, last = sorted(rng.integers(0, n + 1, 2))
@@ -120,7 +121,7 @@ def test_a_flipped_bit_is_noticed_by_any_reader(tmp_path, dtype, codec):
     exact = (rng.normal(size=(20_000, 4)).astype(np.float32).view(np.uint32) & 0xFFFF0000).view(np.float32)
     values = exact if dtype == "bfloat16" else exact.astype(dtype)
     record, folder = write(tmp_path, values, one_array(dtype, (4,), codec))
-    opened = part.open_part(tmp_path, "events", record)["hit/x"]
+    opened = open_part(tmp_path, "events", record)["hit/x"]
     raw = (folder / "c/0/0").read_bytes()
     for _ in range(120):
         position, bit = rng.integers(0, len(raw)), rng.integers(0, 8)
@@ -138,7 +139,7 @@ def test_a_flipped_bit_is_noticed_by_any_reader(tmp_path, dtype, codec):
 def test_a_shard_that_goes_while_it_is_read_is_an_error_and_never_zeros(tmp_path):
     values = random_values("float32", (900, 4))
     record, folder = write(tmp_path, values, one_array("float32", (4,), "compact"))
-    opened = part.open_part(tmp_path, "events", record)["hit/x"]
+    opened = open_part(tmp_path, "events", record)["hit/x"]
     same_bits(opened[:], values)
     shutil.rmtree(folder / "c")
     with pytest.raises(DamageError, match="is missing"):
@@ -150,7 +151,7 @@ def test_fast_stays_mapped_whatever_the_type(tmp_path):
         values = random_values(dtype, (900, 4))
         record, folder = write(tmp_path / dtype, values, one_array(dtype, (4,), "fast"))
         assert shard.map_shard(folder / "c/0/0", str(bfloat16.on_disk(dtype)), (900, 4)) is not None
-        opened = part.open_part(tmp_path / dtype, "events", record)["hit/x"]
+        opened = open_part(tmp_path / dtype, "events", record)["hit/x"]
         if dtype != "bfloat16":
             base = opened
             while isinstance(base, np.ndarray):
@@ -179,7 +180,7 @@ def packed(tmp_path_factory):
     for codec in ("fast", "archive"):
         root = tmp_path_factory.mktemp(codec)
         record, _ = write(root, values, one_array("bfloat16", (40,), codec))
-        opened[codec] = part.open_part(root, "events", record)["hit/x"]
+        opened[codec] = open_part(root, "events", record)["hit/x"]
     assert opened["archive"].shape == values.shape
     assert len(opened["fast"]) == len(values)
     return values, opened
@@ -271,6 +272,6 @@ def test_a_codec_that_keeps_values_is_taken(codec, dtype):
 def test_numcodecs_warn_plain_zarr_alone(tmp_path):
     values = random_values("float16", (500, 8))
     record, folder = write(tmp_path, values, one_array("float16", (8,), NUMCODECS))
-    same_bits(np.asarray(part.open_part(tmp_path, "events", record)["hit/x"]), values)
+    same_bits(np.asarray(open_part(tmp_path, "events", record)["hit/x"]), values)
     with pytest.warns(UserWarning, match="Numcodecs codecs are not in the Zarr version 3 specification"):
         same_bits(zarr.open_array(folder, mode="r")[...], values)

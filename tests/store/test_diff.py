@@ -12,6 +12,7 @@ from frz.store.catalogue import Catalogue, entry
 from frz.store.cut import PartLimits, cut
 from frz.store.diff import diff
 from frz.store.keys import content_digest, event_keys
+from frz.store.opened import open_part
 from frz.store.snapshot import Snapshot
 from frz.store.split import Split
 
@@ -104,7 +105,7 @@ def test_what_both_point_at_is_not_read(tmp_path, monkeypatch):
     grown = ragged.concat([arrays, {n: v for n, v in random_events(schema, 2, 1, 40).items() if n != "event/key"}])
     b = commit(tmp_path, schema, grown)
     opened = []
-    monkeypatch.setattr("frz.store.reader.open_part", lambda *_: opened.append(_) or part.open_part(*_))
+    monkeypatch.setattr("frz.store.reader.open_part", lambda *_: opened.append(_) or open_part(*_))
     found = diff(a, b)
     assert found.added.tolist() == [40, 41]
     assert len(opened) == 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from frz.errors import StoreError
 from frz.store import part, snapshot
+from frz.store.opened import open_part
 from frz.store.part import PartRef
 
 
@@ -22,7 +23,7 @@ def test_what_is_written_is_read_by_us_and_by_zarr(tmp_path_factory, kind, n, se
     schema, arrays = SCHEMAS[kind], random_events(SCHEMAS[kind], n, seed)
     snapshot.prepare_root(root)
     record = part.write_part(root, "events", "ab" * 32, schema, arrays)
-    opened = part.open_part(root, "events", record)
+    opened = open_part(root, "events", record)
     equal({name: opened[name] for name in record.arrays}, arrays)
     for name in record.arrays:
         opened.check(name)
@@ -68,7 +69,7 @@ def test_other_codecs_are_read_through_zarr(written):
     compressed = record.arrays["hit/raw"].model_copy(
         update={"codec": "zstd", "files": {name: (p.stat().st_size, part.shard.crc32c(p)) for name, p in files.items()}}
     )
-    opened = part.open_part(root, "events", record)
+    opened = open_part(root, "events", record)
     opened.record = record.model_copy(update={"arrays": {**record.arrays, "hit/raw": compressed}})
     np.testing.assert_array_equal(opened["hit/raw"], arrays["hit/raw"])
 
@@ -83,7 +84,7 @@ def test_a_file_of_another_size_is_an_error_and_never_a_crash_or_zeros(written, 
     else:
         path.write_bytes(raw[: len(raw) // 2] if damage == "truncated" else raw + b"0")
     with pytest.raises(StoreError, match="hit/raw/c/0/0.*(missing|bytes)"):
-        part.open_part(root, "events", record)["hit/raw"]
+        open_part(root, "events", record)["hit/raw"]
 
 
 def test_a_flipped_bit_is_found_where_the_checksum_is_asked_for(written):
@@ -92,7 +93,7 @@ def test_a_flipped_bit_is_found_where_the_checksum_is_asked_for(written):
     raw = bytearray(path.read_bytes())
     raw[3] ^= 4
     path.write_bytes(raw)
-    opened = part.open_part(root, "events", record)
+    opened = open_part(root, "events", record)
     opened.check("hit/raw")
     with pytest.raises(
         StoreError, match="member/hit/c/0: array 'member/hit': the checksum does not fit; run 'frz repair"
@@ -103,7 +104,7 @@ def test_a_flipped_bit_is_found_where_the_checksum_is_asked_for(written):
 def test_a_snapshot_that_expects_other_content_is_an_error(written):
     root, _, _, record = written
     with pytest.raises(StoreError, match="digest"):
-        part.open_part(root, "events", PartRef(record.key, "0" * 64))
+        open_part(root, "events", PartRef(record.key, "0" * 64))
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"attributes": {}}', '{"attributes": {"frz": {"format": 1}}}'])

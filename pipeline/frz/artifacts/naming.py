@@ -24,6 +24,7 @@ from frz.artifacts.places import (
     versions,
 )
 from frz.errors import CheckpointError, ConfigError, FrzError, IdentityError, StoreError, nearest
+from frz.location import is_remote, location
 
 _SINGULAR: Mapping[Kind, str] = {
     "datasets": "data set",
@@ -136,8 +137,8 @@ def weights(spec: str | Path, artifacts: Path) -> Path:
     CheckpointError
         If the backbone or the file is not there.
     """
-    if Path(spec).is_file():
-        return Path(spec)
+    if (file := location(spec)).is_file():
+        return file
     run = backbone(spec, artifacts)
     file = run.path / f"{run.weights}.safetensors"
     if not file.is_file():
@@ -197,8 +198,8 @@ def find(spec: str, artifacts: Path, kinds: Sequence[Kind] = KINDS) -> Artifact:
     for other in refusals:
         if not isinstance(other, _NoSuchName):
             raise other
-    if not {"backbones", "heads"} & set(kinds) and ("/" in spec or Path(spec).is_dir()):
-        stores = _stores_beside(Path(spec))
+    if not {"backbones", "heads"} & set(kinds) and ("/" in spec or location(spec).is_dir()):
+        stores = _stores_beside(location(spec))
         way_out = nearest(spec, stores) if stores else "build or extract one first"
         raise StoreError("no event store here", where=spec, way_out=way_out)
     names = [path.name for kind in kinds for path in entries(artifacts, kind)]
@@ -235,14 +236,16 @@ def _split(spec: str, artifacts: Path, kind: Kind) -> tuple[Path, str]:
     name, selector = spec.rstrip("/"), ""
     if not name:
         raise ConfigError(f"{spec!r} names no {_SINGULAR[kind]}", way_out="give a name or a path")
-    if "@" in name and not Path(name).exists():
+    if "@" in name and not location(name).exists():
         name, _, selector = name.rpartition("@")
+    if is_remote(path := location(name)):
+        return path, selector
     place = artifacts / kind / name.removeprefix(f"{kind}/")
-    if place.exists() or not Path(name).exists():
+    if place.exists() or not path.exists():
         if "/" in name and not place.parent.is_dir():
             raise _NoSuchName("no such file or folder", where=name, way_out="check the path")
         return place, selector
-    return Path(name), selector
+    return path, selector
 
 
 def _run(spec: str, artifacts: Path, kind: Literal["backbones", "heads"]) -> Run:

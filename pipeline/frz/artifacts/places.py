@@ -13,14 +13,24 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from frz.errors import ConfigError, StoreError
+from frz.location import children, is_remote, location, read_bytes, refuse_missing_bucket
 
 Kind: TypeAlias = Literal["datasets", "features", "backbones", "heads"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def root(option: str | Path | None = None) -> Path:
-    """Folder of all artifacts: the option, else FRZ_ARTIFACTS, else `./artifacts`."""
-    return Path(option or os.environ.get("FRZ_ARTIFACTS") or "artifacts")
+    """Folder of all artifacts, or prefix of an object store: the option, else FRZ_ARTIFACTS, else `./artifacts`.
+
+    Raises
+    ------
+    ConfigError, StoreError
+        If it is a URL that cannot be used, or the object store has no such bucket or does not answer.
+    """
+    found = location(option or os.environ.get("FRZ_ARTIFACTS") or "artifacts")
+    if is_remote(found):
+        refuse_missing_bucket(found)
+    return found
 
 
 def store_path(artifacts: Path, kind: Literal["datasets", "features"], name: str) -> Path:
@@ -58,9 +68,10 @@ def entries(artifacts: Path, kind: Kind) -> list[Path]:
 
 def versions(store: Path) -> list[int]:
     """Numbers of the snapshots of an event store, ascending; one whose file was lost counts while its copy is there."""
-    files = [file for folder in ("snapshots", "copies") for file in (store / folder).glob("*.json")]
-    known = {int(file.stem) for file in files if file.stem.isdigit()}
-    return sorted(version for version in known if not (store / "snapshots" / f"{version}.dropped").exists())
+    files = [file for folder in ("snapshots", "copies") for file in children(store / folder)]
+    numbered = [(int(file.stem), file.suffix) for file in files if file.stem.isdigit()]
+    dropped = {version for version, suffix in numbered if suffix == ".dropped"}
+    return sorted({version for version, suffix in numbered if suffix == ".json"} - dropped)
 
 
 def latest_snapshot(store: Path) -> dict[str, Any]:
@@ -99,7 +110,7 @@ def is_run(path: Path) -> bool:
 
 def folders(path: Path) -> list[Path]:
     """Folders in a folder, by name; none if it does not exist."""
-    return sorted(child for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
+    return sorted(child for child in children(path) if child.is_dir())
 
 
 def created(record: Mapping[str, Any]) -> str:
@@ -116,7 +127,7 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file is missing or damaged.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_bytes(path))
     except FileNotFoundError:
         raise StoreError("the file is missing", where=str(path)) from None
     except ValueError as error:

@@ -4,7 +4,6 @@ Units that the journal knows are not read; parts that are there already, from a 
 version, are kept; a version appears only when everything in it is on disk.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from frz.store.cut import PartLimits
 from frz.store.journal import Journal, UnitRecord
 from frz.store.keys import content_digest, event_keys, keys_digest
 from frz.store.lease import Leases
-from frz.store.part import find_part, part_name, write_part
+from frz.store.part import committed, find_part, part_name, write_part
 from frz.store.reader import EventStore
 from frz.store.schema import ID, KEY, EventArrays, Schema
 from frz.store.snapshot import Snapshot
@@ -160,8 +159,7 @@ class _There:
 
     def __init__(self, root: Path, schema: Schema, before: Snapshot | None) -> None:
         self._before = before
-        # one listing instead of a look at each part; they appear by a rename, so what has its name is whole
-        self._names = set(os.listdir(root / "events.zarr"))
+        self._names = committed(root)
         alike = before is not None and all(
             before.event_schema.arrays.get(name) == spec for name, spec in schema.arrays.items()
         )

@@ -118,7 +118,7 @@ def predict(work: Work, jobs: Sequence[Job], identity: Mapping[str, str], began:
         "arrays": dict(sorted(sizes.items())),
         "tried": {"batches": len(trial.batches) if trial else 0, "seconds": time.monotonic() - began - opened},
     }
-    work.root.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(work.root)
     atomic.write_json(work.root / PREDICTION, found | {"of": _key(work, identity)})
     return found
 
@@ -239,8 +239,8 @@ def _try(work: Work, batches: list[Batch], identity: Mapping[str, str], typical:
     records: dict[str, list[CommitRecord]] = defaultdict(list)
     extra: dict[str, list[int]] = defaultdict(list)
     positions, features = np.concatenate([batch.positions for batch in tried[: len(made)]]), ragged.concat(made)
-    aside = atomic.scratch(work.root / "tmp")
-    (aside / "events.zarr").mkdir(parents=True)
+    aside = atomic.shared_scratch(work.root / "tmp")
+    atomic.make_folder(aside / "events.zarr")
     began = time.perf_counter()
     try:
         for number, begin in enumerate(range(0, len(positions), typical)[:PARTS]):
@@ -358,7 +358,7 @@ def _of_arrays(record: CommitRecord) -> Counter[str]:
 def _extra(root: Path, group: str, record: CommitRecord) -> int:
     """Bytes of a part's files that belong to no array."""
     place = root / "events.zarr" / part_name(group, record.key)
-    return sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) - sum(_of_arrays(record).values())
+    return atomic.measure(place)[0] - sum(_of_arrays(record).values())
 
 
 def _itemsize(dtype: str) -> int:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from frz.extract.settings import Settings, feature_schema
 from frz.extract.work import Work
 from frz.lineage import versions
 from frz.loading.frozen import FrozenBackbone
+from frz.location import location, read_bytes
 from frz.store import atomic
 from frz.store.reader import EventStore
 from frz.store.snapshot import Snapshot
@@ -59,8 +59,8 @@ def order_for(work: Work, threads: int | None, device: str | None = None) -> Ite
         Default that of the settings.
     """
     settings = work.settings if device is None else work.settings.model_copy(update={"device": device})
-    note = atomic.scratch(work.root.absolute() / "tmp")
-    note.write_text(work.earlier.snapshot.model_dump_json() if work.earlier else "")
+    note = atomic.shared_scratch(work.root.absolute() / "tmp")
+    atomic.write_file(note, work.earlier.snapshot.model_dump_json().encode() if work.earlier else b"")
     try:
         yield Order(
             checkpoint=str(work.frozen.path.absolute()),
@@ -76,7 +76,7 @@ def order_for(work: Work, threads: int | None, device: str | None = None) -> Ite
             folder=os.getcwd(),
         )
     finally:
-        note.unlink(missing_ok=True)
+        atomic.remove(note)
 
 
 def libraries() -> tuple[tuple[str, str], ...]:
@@ -105,25 +105,27 @@ def _opened(order: Order) -> Work:
     if libraries() != order.libraries:
         theirs, ours = (", ".join(f"{n} {v}" for n, v in found) for found in (libraries(), order.libraries))
         raise ClusterError(f"has {theirs}; this command {ours}", where=here, way_out="use the same versions everywhere")
-    if not Path(order.note).exists():
+    try:
+        earlier = read_bytes(location(order.note))
+    except FileNotFoundError:
         way_out = "workers must find the artifacts folder under the same path"
-        raise ClusterError(f"does not see {order.root}", where=here, way_out=way_out)
+        raise ClusterError(f"does not see {order.root}", where=here, way_out=way_out) from None
     if order.folder not in sys.path:
         sys.path.append(order.folder)  # last, so that it shadows nothing
     if order.threads:
         torch.set_num_threads(order.threads)
     settings = Settings.model_validate_json(order.settings)
     source = EventStore(order.data, order.version)
-    frozen = FrozenBackbone(Path(order.checkpoint), pick_device(settings.device), source.schema)
+    frozen = FrozenBackbone(location(order.checkpoint), pick_device(settings.device), source.schema)
     if (frozen.fingerprint.value, source.snapshot.hash) != (order.fingerprint, order.hash):
         what = f"finds another backbone or data set in {order.checkpoint} and {order.data}"
         raise ClusterError(what, where=here, way_out="workers must share one artifacts folder")
-    earlier = Path(order.note).read_text()
+    root = location(order.root)
     return Work(
         frozen=frozen,
         source=source,
-        earlier=EventStore.of(Path(order.root), Snapshot.model_validate_json(earlier)) if earlier else None,
-        root=Path(order.root),
+        earlier=EventStore.of(root, Snapshot.model_validate_json(earlier)) if earlier else None,
+        root=root,
         out=feature_schema(frozen.module, source.schema, settings),
         settings=settings,
     )

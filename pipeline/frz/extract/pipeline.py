@@ -24,7 +24,8 @@ from frz.extract.writer import Writer
 from frz.loading.batch import to_batch, with_offsets
 from frz.loading.execute import ahead
 from frz.store import ragged
-from frz.store.part import CommitRecord, open_part, write_part
+from frz.store.opened import open_part
+from frz.store.part import CommitRecord, write_part
 from frz.store.ragged import Index
 from frz.store.schema import KEY, EventArrays
 from frz.training.source import Batch

@@ -26,7 +26,7 @@ from frz.loading.frozen import FrozenBackbone
 from frz.store import atomic, snapshot
 from frz.store.catalogue import Catalogue, PartEntry, Piece
 from frz.store.lease import Leases
-from frz.store.part import PartRef
+from frz.store.part import PartRef, committed
 from frz.store.reader import EventStore
 from frz.store.schema import EVENT, Schema, axis_of
 from frz.store.snapshot import Snapshot
@@ -104,7 +104,7 @@ def _extract(
     """See `extract`; without leases a dry run."""
     identity = identity_of(frozen, source, out, options)
     history = (found for n in reversed(names.versions(root)) if (found := snapshot.read(root, n)) is not None)
-    there = {path.name for path in (root / "events.zarr").glob("*")}
+    there = committed(root)
     work = Work(frozen, source, None, root, out, options)
     most = max(1, min(max(source.snapshot.parts.n_events), int(PART_BYTES // max(work.event_bytes, 1))))
     plan = make_plan(source, root, there, history, out, identity, frozen.module.targets, most)

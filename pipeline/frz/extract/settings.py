@@ -8,10 +8,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, field_validator
+from pydantic import BeforeValidator, ConfigDict, field_serializer, field_validator
 
 from frz.config import StrictModel
 from frz.errors import ConfigError, nearest
+from frz.location import location
 from frz.store.codecs import ARCHIVE, FAST, Codec, parse, refuse_lossy
 from frz.store.schema import KEY, Array, Schema
 
@@ -44,6 +45,15 @@ class Settings(StrictModel):
     """`auto` takes a GPU if there is one."""
     out: Path | None = None
     """Folder of the feature store, in place of `features/<backbone>-<fingerprint>` among the artifacts."""
+
+    @field_validator("out", mode="plain")
+    @classmethod
+    def _located(cls, out: str | Path | None) -> Path | None:
+        return None if out is None else location(out)
+
+    @field_serializer("out")
+    def _as_text(self, out: Path | None) -> str | None:
+        return None if out is None else str(out)
 
     @field_validator("dtype", "codec", mode="before")
     @classmethod

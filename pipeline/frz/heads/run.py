@@ -19,6 +19,7 @@ from frz.errors import CheckpointError, IdentityError
 from frz.heads.contract import HEADS, Head
 from frz.lineage import changed_since, versions
 from frz.loading.source import ReaderSource
+from frz.location import location
 from frz.progress import note, progress
 from frz.store import ragged
 from frz.store.reader import EventStore
@@ -279,7 +280,7 @@ def load_head(spec: str, artifacts: Path, schema: Schema | None = None) -> tuple
     CheckpointError
         If it is missing, damaged, or no head's.
     """
-    path = Path(spec)
+    path = location(spec)
     if not path.is_file():
         found = names.head(spec, artifacts)
         path = found.path / f"{found.weights}.safetensors"

@@ -1,21 +1,25 @@
 """Files and folders that are either whole or not there.
 
 Write under `tmp/`, fsync, then one rename or link. An interrupted writer leaves nothing but a folder in
-`tmp/` that carries its machine and process; the next writer on that machine sweeps it away.
+`tmp/` that carries its machine and process; the next writer on that machine sweeps it away. On an object store a
+put is whole or not there, a put-if-absent stands for the link, and what is unfinished lies on the local disk.
 """
 
 import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from frz.errors import StoreError
+from frz.location import is_remote
+from frz.store import objects
 from frz.store.process import Process
 
 FSYNC_THREADS = 16
@@ -65,11 +69,20 @@ def fsync_tree(folder: Path) -> None:
             list(threads.map(fsync, paths))
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; object stores have none."""
+    if not is_remote(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def write_file(path: Path, data: bytes, tmp: Path | None = None) -> None:
     """Replace the file at `path` by `data`; a reader sees the old or the new content, never a mixture.
 
     What an interrupted writer leaves lies in `tmp`, where it is swept away, or else beside the file.
     """
+    if is_remote(path):
+        objects.put(path, data)
+        return
     temporary = scratch(tmp) if tmp else path.with_name(f".{path.name}.{os.getpid()}.{next(_serial)}")
     try:
         with full_disk(path):
@@ -89,7 +102,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_line(path: Path, text: str) -> None:
-    """Append one line and bring it to disk."""
+    """Append one line and bring it to disk; an object is written anew with it."""
+    if is_remote(path):
+        before = path.read_bytes() if path.exists() else b""
+        objects.put(path, before + (text.rstrip("\n") + "\n").encode())
+        return
     with full_disk(path), path.open("a") as file:
         file.write(text.rstrip("\n") + "\n")
         file.flush()
@@ -101,6 +118,8 @@ def create(path: Path, data: bytes, tmp: Path) -> bool:
 
     The link is atomic: of two processes exactly one succeeds, and `path` is never seen half-written.
     """
+    if is_remote(path):
+        return objects.put_if_absent(path, data)
     temporary = scratch(tmp)
     try:
         with full_disk(path):
@@ -116,11 +135,20 @@ def create(path: Path, data: bytes, tmp: Path) -> bool:
         temporary.unlink(missing_ok=True)
 
 
-def move_folder(folder: Path, place: Path) -> bool:
+def move_folder(folder: Path, place: Path, attempt: str = "") -> bool:
     """Rename a finished folder into `place`; False if the place is taken (the folder stays).
 
-    Every file is brought to disk before the rename, so that a name never precedes its content.
+    Every file is brought to disk before the rename, so that a name never precedes its content. On an object store
+    the files are copied to `place/attempt`, and then the folder's own `zarr.json` is created in `place`: without
+    it the rest does not exist.
     """
+    if is_remote(place):
+        top = folder / "zarr.json"
+        data = top.read_bytes()
+        if not attempt:
+            top.unlink()
+        objects.upload(folder, place / attempt if attempt else place)
+        return objects.put_if_absent(place / "zarr.json", data)
     with full_disk(place):
         fsync_tree(folder)
         try:
@@ -134,9 +162,18 @@ def move_folder(folder: Path, place: Path) -> bool:
 
 
 def scratch(tmp: Path) -> Path:
-    """A fresh path under `tmp`, named after this process."""
-    tmp.mkdir(parents=True, exist_ok=True)
+    """A fresh path under `tmp`, or on the local disk if that is of an object store, named after this process."""
+    return shared_scratch(_local(tmp))
+
+
+def shared_scratch(tmp: Path) -> Path:
+    """A fresh path under `tmp` wherever that lies, named after this process: others that see `tmp` see it."""
+    make_folder(tmp)
     return tmp / "+".join(map(str, (*Process.this(), next(_serial))))
+
+
+def _local(tmp: Path) -> Path:
+    return Path(tempfile.gettempdir(), f"frz-{os.getuid()}") if is_remote(tmp) else tmp
 
 
 def writer(path: Path) -> Process | None:
@@ -150,7 +187,7 @@ def writer(path: Path) -> Process | None:
 
 def sweep(tmp: Path) -> None:
     """Remove what processes of this machine that are gone have left in `tmp`."""
-    for left in tmp.glob("*"):
+    for left in _local(tmp).glob("*"):
         owner = writer(left)
         if owner is not None and owner.runs() is False:
             remove(left)
@@ -158,7 +195,23 @@ def sweep(tmp: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file, or a folder with all that is in it; what is gone already is no error."""
-    if path.is_dir():
+    if is_remote(path):
+        objects.remove(path)
+    elif path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def measure(path: Path) -> tuple[int, float]:
+    """Bytes of a file or of all files in a folder, and when any of it was last written, renamed or copied here."""
+    if is_remote(path):
+        return objects.measure(path)
+    n_bytes, changed = 0, 0.0
+    below = [Path(base, name) for base, folders, files in os.walk(path) for name in (*folders, *files)]
+    for place in (path, *below):
+        with suppress(FileNotFoundError):
+            found = place.lstat()
+            changed = max(changed, found.st_ctime)
+            n_bytes += 0 if place.is_dir() else found.st_size
+    return n_bytes, changed

@@ -2,7 +2,8 @@
 
 Particular: nothing that is committed goes while anyone works on the store, for a part that no snapshot names
 may be one that a worker is about to name. What goes is first moved into `tmp/` and only then taken apart, so a
-half-removed part is never seen as a part; a version is dropped before what it names goes.
+half-removed part is never seen as a part (of an object store the commit record goes first); a version is dropped
+before what it names goes.
 """
 
 import json
@@ -10,21 +11,21 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from frz.errors import StoreError
-from frz.store import atomic, snapshot
+from frz.location import is_remote
+from frz.store import atomic, objects, snapshot
 from frz.store.lease import Leases, Survey
-from frz.store.part import part_name, seal
+from frz.store.part import part_name, read_record, seal
 from frz.store.snapshot import dropped_path, snapshot_path
 
 GRACE = 24 * 3600.0
 """Seconds for which what nobody seems to need is kept."""
 
-What: TypeAlias = Literal["temporary", "lease", "snapshot", "part", "static", "damaged"]
+What: TypeAlias = Literal["temporary", "lease", "snapshot", "part", "attempt", "static", "damaged"]
 _DIGESTED = re.compile(r".+-[0-9a-f]{32}")
 
 
@@ -135,6 +136,7 @@ def _find(root: Path, survey: Survey, drop: Sequence[int], before: float) -> lis
     }
     static = {snapshot.static_path(root, *item).name for found in snapshots for item in found.static.items()}
     garbage += _old("part", _unnamed(root / "events.zarr", parts), before, "no version names it")
+    garbage += _old("attempt", _lost_attempts(root, parts), before, "another attempt to write the part was faster")
     garbage += _old("static", _unnamed(root / "static.zarr", static), before, "no version names it")
     garbage += _old("damaged", (root / "damaged").glob("*"), before, "set aside as damaged")
     return garbage
@@ -144,26 +146,27 @@ def _unnamed(folder: Path, named: set[str]) -> Iterator[Path]:
     return (path for path in folder.glob("*") if path.name not in named and _DIGESTED.fullmatch(path.name))
 
 
+def _lost_attempts(root: Path, parts: set[str]) -> Iterator[Path]:
+    """Prefixes on an object store below parts that count, which their commit records do not name."""
+    attempts: dict[str, set[str]] = {}
+    for name in objects.sizes(root / "events.zarr") if is_remote(root) else ():
+        part, _, below = name.partition("/")
+        if part in parts and "/" in below:
+            attempts.setdefault(part, set()).add(below.partition("/")[0])
+    for part, found in attempts.items():
+        if len(found) > 1:
+            place = root / "events.zarr" / part
+            yield from (place / attempt for attempt in sorted(found - {read_record(place).attempt}))
+
+
 def _old(what: What, paths: Iterable[Path], before: float, why: str) -> list[Garbage]:
     """Those of the paths in which nothing has changed since `before`."""
-    measured = [(path, *_measure(path)) for path in paths]
+    measured = [(path, *atomic.measure(path)) for path in paths]
     return [Garbage(what, path, n_bytes, why) for path, n_bytes, changed in measured if changed <= before]
 
 
 def _garbage(what: What, path: Path, why: str) -> Garbage:
-    return Garbage(what, path, _measure(path)[0], why)
-
-
-def _measure(path: Path) -> tuple[int, float]:
-    """Bytes of a file or of all files in a folder, and when any of it was last written, renamed or copied here."""
-    n_bytes, changed = 0, 0.0
-    below = [Path(base, name) for base, folders, files in os.walk(path) for name in (*folders, *files)]
-    for place in (path, *below):
-        with suppress(FileNotFoundError):
-            found = place.lstat()
-            changed = max(changed, found.st_ctime)
-            n_bytes += 0 if place.is_dir() else found.st_size
-    return n_bytes, changed
+    return Garbage(what, path, atomic.measure(path)[0], why)
 
 
 def _remove(root: Path, garbage: Sequence[Garbage], drop: Sequence[int], leases: Leases) -> None:
@@ -175,7 +178,8 @@ def _remove(root: Path, garbage: Sequence[Garbage], drop: Sequence[int], leases:
     for version in drop:
         text = json.dumps(seal({"version": version, "dropped": datetime.now(UTC).isoformat(timespec="seconds")}))
         atomic.create(dropped_path(root, version), text.encode(), root / "tmp")
-    for path in (*paths("temporary"), *_set_aside(root, paths("snapshot", "part", "static", "damaged"))):
+    committed = paths("snapshot", "part", "attempt", "static", "damaged")
+    for path in (*paths("temporary"), *(committed if is_remote(root) else _set_aside(root, committed))):
         atomic.remove(path)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from frz.config import StrictModel, canonical_json
+from frz.location import children, read_bytes
 from frz.store import atomic
 from frz.store.catalogue import PartEntry
 from frz.store.part import seal, unseal
@@ -36,17 +37,18 @@ class Journal:
 
     def records(self) -> Iterator[UnitRecord]:
         """Every unit that was ever finished."""
-        return (record for file in self.folder.glob("*.json") if (record := _read(file)) is not None)
+        files = (path for path in children(self.folder) if path.suffix == ".json")
+        return (record for file in files if (record := _read(file)) is not None)
 
     def add(self, unit: UnitRecord) -> None:
         """Record a finished unit durably."""
-        self.folder.mkdir(exist_ok=True)
+        atomic.make_folder(self.folder)
         text = canonical_json(seal(unit.model_dump(mode="json")))
         atomic.write_file(self.folder / f"{unit.key[:32]}.json", text.encode(), self.folder.parent / "tmp")
 
 
 def _read(file: Path) -> UnitRecord | None:
     try:
-        return UnitRecord.model_validate(unseal(json.loads(file.read_bytes())))
+        return UnitRecord.model_validate(unseal(json.loads(read_bytes(file))))
     except (FileNotFoundError, ValueError):
         return None

@@ -3,7 +3,7 @@
 Both classes stand in for a numpy array where rows are sliced or taken; `np.asarray` decodes all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from frz.errors import DamageError
-from frz.store import bfloat16, codecs
+from frz.store import bfloat16, codecs, objects
 
 
 class _Rows:
@@ -49,17 +49,22 @@ class Encoded(_Rows):
     ----------
     folder : Path
         The Zarr array.
+    content : mapping, optional
+        Its files by path below the folder, if they are in memory; the folder is then a name for errors.
     check : callable
         Raises unless the array's files are there: Zarr takes a missing one for zeros.
     way_out : str
         What to do when it cannot be decoded.
     """
 
-    def __init__(self, folder: Path, check: Callable[[], None], way_out: str) -> None:
+    def __init__(
+        self, folder: Path, check: Callable[[], None], way_out: str, content: Mapping[str, bytes] | None = None
+    ) -> None:
         import zarr  # slow to import, and needed for packed arrays only
 
         self._folder, self._check, self._way_out = folder, check, way_out
-        self._array = self._decoded(lambda: zarr.open_array(folder, mode="r"))
+        place = folder if content is None else objects.zarr_store(content)
+        self._array = self._decoded(lambda: zarr.open_array(place, mode="r"))
         self.shape, self.dtype = self._array.shape, self._array.dtype
         self._inner = int(self._array.chunks[0])
 

@@ -2,7 +2,8 @@
 
 Particular: a lease is an inode. A holder writes its heartbeat into the very file that it made, and a stale lease
 is moved aside before it is judged, so a process that wakes up late neither revives its lease nor overwrites
-another's. Leases are not the safety: in rare windows two processes hold one, and both commit the same part.
+another's. (An object store can do neither: there it looks, then writes.) Leases are not the safety: in rare windows
+two processes hold one, and both commit the same part.
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 from frz.config import StrictModel
 from frz.errors import StoreError
+from frz.location import children, is_remote, read_bytes
 from frz.store import atomic
 from frz.store.process import Process
 
@@ -140,7 +142,7 @@ class Leases:
         """
         if not self.vacant(name):
             return False
-        self.folder.mkdir(exist_ok=True)
+        atomic.make_folder(self.folder)
         if not atomic.create(self._path(name), self._content(), self.root / "tmp"):
             return False
         self._held.add(name)
@@ -173,6 +175,10 @@ class Leases:
         """Renew what is held; what is another's by now, or was moved aside, is left alone."""
         self._beat += 1
         for name in tuple(self._held):
+            if is_remote(self.folder):
+                if not self.lost(name):
+                    atomic.write_file(self._path(name), self._content())
+                continue
             with suppress(OSError), self._path(name).open("r+b") as file:
                 # Whatever happens to the name from here on: what is written to is the file that was read.
                 if self._is_own(file.read()):
@@ -224,12 +230,13 @@ class Leases:
 
     def _read(self, name: str) -> bytes | None:
         try:
-            return self._path(name).read_bytes()
+            return read_bytes(self._path(name))
         except FileNotFoundError:
             return None
 
     def _others(self) -> dict[str, bytes]:
-        names = sorted(path.stem for path in self.folder.glob("*.json") if path.stem not in self._held)
+        files = (path for path in children(self.folder) if path.suffix == ".json")
+        names = sorted(path.stem for path in files if path.stem not in self._held)
         return {name: content for name in names if (content := self._read(name)) is not None}
 
     def _is_stale(self, name: str, content: bytes) -> bool:
@@ -249,6 +256,12 @@ class Leases:
         Between our look at it and now another may have removed it and taken it anew, or its holder may have woken up:
         then it is put back, unless the name is taken by now. (In that case a holder has lost its lease by chance.)
         """
+        if is_remote(self.folder):
+            content = self._read(name)
+            if content is not None and not is_it(content):
+                return False
+            self._path(name).unlink(missing_ok=True)
+            return True
         aside = atomic.scratch(self.root / "tmp")
         try:
             self._path(name).rename(aside)

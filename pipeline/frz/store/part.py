@@ -1,22 +1,24 @@
 """A part: consecutive whole events, written once under a key, committed by one rename.
 
 The commit record (`attributes.frz` of the part's own group `zarr.json`) is written last and lists every
-file with size and CRC-32C. A folder without a valid record does not exist.
+file with size and CRC-32C. A folder without a valid record does not exist. On an object store each attempt to write
+the part has a prefix of its own, and the record, created once, names the one that counts.
 """
 
 import json
+import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+import google_crc32c
 
 from frz.config import StrictModel, digest_of
 from frz.errors import DamageError, StoreError
-from frz.store import atomic, bfloat16, codecs, lazy, ragged, shard
+from frz.location import is_remote, read_bytes
+from frz.store import atomic, bfloat16, codecs, objects, ragged, shard
 from frz.store.keys import content_digest, keys_digest
 from frz.store.schema import KEY, Array, EventArrays, Schema, axis_of, count_events
 
@@ -41,6 +43,8 @@ class CommitRecord(StrictModel):
     format: int
     key: str
     digest: str
+    attempt: str = ""
+    """On an object store, the prefix of the files below the part."""
     n_events: int
     events: str = ""
     """SHA-256 (hex) of the event keys in order, in groups that hold them."""
@@ -86,10 +90,11 @@ def write_part(root: Path, group: str, key: str, schema: Schema, arrays: EventAr
     place = root / "events.zarr" / part_name(group, key)
     digest = content_digest(arrays)
     folder = atomic.scratch(root / "tmp")
+    attempt = secrets.token_hex(8) if is_remote(root) else ""
     try:
         with atomic.full_disk(root):
-            record = _write_folder(folder, key, digest, schema, arrays)
-        if not atomic.move_folder(folder, place):
+            record = _write_folder(folder, key, digest, schema, arrays, attempt)
+        if not atomic.move_folder(folder, place, attempt):
             record = read_record(place)
             if record.digest != digest:
                 raise StoreError(
@@ -122,7 +127,9 @@ def replace_part(root: Path, group: str, key: str, schema: Schema, arrays: Event
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_folder(folder: Path, key: str, digest: str, schema: Schema, arrays: EventArrays) -> CommitRecord:
+def _write_folder(
+    folder: Path, key: str, digest: str, schema: Schema, arrays: EventArrays, attempt: str = ""
+) -> CommitRecord:
     folder.mkdir(parents=True)
     records = {}
     for axis in sorted({axis_of(name) for name in arrays}):
@@ -145,13 +152,15 @@ def _write_folder(folder: Path, key: str, digest: str, schema: Schema, arrays: E
         format=FORMAT,
         key=key,
         digest=digest,
+        attempt=attempt,
         n_events=count_events(arrays, schema),
         events=keys_digest(arrays[KEY]) if KEY in arrays else "",
         counts={axis: int(n.sum()) for axis, n in per_event.items()},
         largest={axis: int(n.max(initial=0)) for axis, n in per_event.items()},
         arrays=records,
     )
-    (folder / "zarr.json").write_text(json.dumps(group_metadata({"frz": seal(record.model_dump(mode="json"))})))
+    said = record.model_dump(mode="json", exclude=None if attempt else {"attempt"})
+    (folder / "zarr.json").write_text(json.dumps(group_metadata({"frz": seal(said)})))
     return record
 
 
@@ -198,9 +207,13 @@ def find_part(root: Path, group: str, key: str) -> CommitRecord | None:
     return read_record(place) if (place / "zarr.json").exists() else None
 
 
-def open_part(root: Path, group: str, reference: CommitRecord | PartRef) -> "Part":
-    """A committed part for reading."""
-    return Part(root / "events.zarr" / part_name(group, reference.key), reference)
+def committed(root: Path) -> set[str]:
+    """Folders of all committed parts of a store (see `part_name`), by listing and without a look at each."""
+    folder = root / "events.zarr"
+    if not is_remote(folder):
+        return set(os.listdir(folder))  # they appear by a rename, so what has its name is whole
+    split = (name.split("/") for name in objects.sizes(folder))
+    return {name[0] for name in split if name[1:] == ["zarr.json"]}
 
 
 def read_record(place: Path) -> CommitRecord:
@@ -214,7 +227,7 @@ def read_record(place: Path) -> CommitRecord:
         If it is of another format.
     """
     try:
-        metadata = json.loads((place / "zarr.json").read_bytes())
+        metadata = json.loads(read_bytes(place / "zarr.json"))
         record = unseal(metadata["attributes"]["frz"])
         if metadata != group_metadata({"frz": seal(record)}):
             raise ValueError("not the metadata of a group")
@@ -239,21 +252,37 @@ class Fault(NamedTuple):
 
 def sizes_found(place: Path, record: ArrayRecord) -> Iterator[Fault]:
     """Files of an array that are missing or have another size than committed."""
-    for file, (size, _) in record.files.items():
+    for file in record.files:
+        found: int | None = None
         try:
             found = (place / file).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
-            yield Fault(file, "is missing")
-            continue
+            pass
         except OSError as error:
             yield Fault(file, f"cannot be read: {error.strerror}")
             continue
-        if found != size:
-            yield Fault(file, f"has {found} bytes, {size} were committed")
+        if fault := wrong_size(file, found, record):
+            yield fault
+
+
+def wrong_size(file: str, found: int | None, record: ArrayRecord) -> Fault | None:
+    """What is wrong with a file of `found` bytes (None = it is missing)."""
+    size, _ = record.files[file]
+    if found is None:
+        return Fault(file, "is missing")
+    return Fault(file, f"has {found} bytes, {size} were committed") if found != size else None
 
 
 def faults(place: Path, record: ArrayRecord) -> Iterator[Fault]:
     """Files of an array whose size or CRC-32C is not what was committed; every byte is read."""
+    if is_remote(place):
+        found = objects.fetch([place / file for file in record.files])
+        for (file, (_, crc)), data in zip(record.files.items(), found, strict=True):
+            if fault := wrong_size(file, None if data is None else len(data), record):
+                yield fault
+            elif google_crc32c.value(data) != crc:
+                yield Fault(file, "the checksum does not fit")
+        return
     wrong = {fault.file: fault for fault in sizes_found(place, record)}
     for file, (_, crc) in record.files.items():
         try:
@@ -270,62 +299,6 @@ def repair_of(place: Path) -> str:
     return f"run 'frz repair {place.parents[1]}'"
 
 
-class Part:
-    """A committed part, opened for reading: arrays are mapped on first use."""
-
-    def __init__(self, place: Path, expected: CommitRecord | PartRef) -> None:
-        self.place, self.record = place, read_record(place)
-        if (self.record.key, self.record.digest) != (expected.key, expected.digest):
-            raise DamageError(
-                f"holds {self.record.key[:12]} with digest {self.record.digest[:12]}, "
-                f"the snapshot says digest {expected.digest[:12]}",
-                where=str(place),
-                way_out=repair_of(place),
-            )
-        self._open: EventArrays = {}
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        """An array of the part: mapped read-only, offsets in memory.
-
-        A packed array, or one of bfloat16, is an object that decodes the rows taken from it (see `lazy`).
-
-        Raises
-        ------
-        DamageError
-            If a file is missing or has another size than committed.
-        """
-        if name not in self._open:
-            self._open[name] = self._read(name)
-        return self._open[name]
-
-    def _read(self, name: str) -> NDArray[Any]:
-        record = self.record.arrays[name]
-        self._check_sizes(name)
-        if record.shape[0] == 0:
-            return np.empty(record.shape, bfloat16.in_memory(record.dtype))
-        values: Any = None
-        if record.codec == codecs.FAST:
-            path = self.place / name / "c" / "/".join("0" * len(record.shape))
-            values = shard.map_shard(path, str(bfloat16.on_disk(record.dtype)), record.shape)
-        if values is None:
-            values = lazy.Encoded(self.place / name, partial(self._check_sizes, name), repair_of(self.place))
-        if record.dtype == bfloat16.NAME:
-            values = lazy.Widened(values)
-        return np.array(values) if name.endswith("/offsets") else cast(NDArray[Any], values)
-
-    def _check_sizes(self, name: str) -> None:
-        self._refuse(name, sizes_found(self.place, self.record.arrays[name]))
-
-    def check(self, name: str) -> None:
-        """Read the files of an array once and compare their CRC-32C.
-
-        Raises
-        ------
-        DamageError
-            If a file is missing or is not what was committed.
-        """
-        self._refuse(name, faults(self.place, self.record.arrays[name]))
-
-    def _refuse(self, name: str, found: Iterator[Fault]) -> None:
-        for file, what in found:
-            raise DamageError(f"array {name!r}: {what}", where=str(self.place / file), way_out=repair_of(self.place))
+def files_of(place: Path, record: CommitRecord) -> Path:
+    """What the paths of files in a commit record are below."""
+    return place / record.attempt if record.attempt else place

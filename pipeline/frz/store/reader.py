@@ -1,6 +1,7 @@
 """Reading a store: by part, by range, by a list of events in any order, or a whole array.
 
-Nothing is read before it is asked for. Local parts are mapped, so a random event costs its own bytes.
+Nothing is read before it is asked for. Local parts are mapped, so a random event costs its own bytes. Of an object
+store whole arrays of a part are fetched and a few parts kept: read it part by part, a random event costs a part.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,12 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from frz.errors import ConfigError, DamageError, StoreError, nearest
+from frz.location import is_remote, location
 from frz.store import ragged, snapshot
-from frz.store.part import Part, open_part
+from frz.store.opened import Part, open_part
 from frz.store.schema import EVENT, GROUP, EventArrays, Schema, axis_of
 from frz.store.snapshot import Snapshot
 
 OPEN_PARTS = 1024
+MEMORY = 1 << 29
+"""Bytes of parts that are kept of a store on an object store, where nothing can be mapped: about, and at least two."""
 
 
 class EventStore:
@@ -39,10 +43,11 @@ class EventStore:
     """
 
     def __init__(self, root: str | Path, version: int | None = None, verify: bool = False) -> None:
-        found = snapshot.read(Path(root), version)
+        place = location(root)
+        found = snapshot.read(place, version)
         if found is None:
             raise StoreError("no event store here", where=str(root), way_out="build or extract it first")
-        self._set(Path(root), found)
+        self._set(place, found)
         self.verify = verify
 
     @classmethod
@@ -59,8 +64,16 @@ class EventStore:
         self.snapshot: Snapshot = found
         self.schema: Schema = found.event_schema
         self.part_bounds = ragged.offsets_of(np.array(found.parts.n_events, np.int64))
-        self._stored = lru_cache(OPEN_PARTS)(self._open_stored)
-        self._mapped = lru_cache(OPEN_PARTS)(self._map)
+        n_open = OPEN_PARTS if not is_remote(root) else max(2, min(OPEN_PARTS, MEMORY // max(self._largest_part(), 1)))
+        self._stored = lru_cache(n_open)(self._open_stored)
+        self._mapped = lru_cache(n_open)(self._map)
+
+    def _largest_part(self) -> int:
+        """Bytes of the largest part of the version."""
+        catalogue = self.snapshot.parts
+        counts = {EVENT: catalogue.n_events, **catalogue.counts}
+        known = [(counts[axis_of(name)], spec) for name, spec in self.schema.arrays.items() if axis_of(name) in counts]
+        return int(np.max(sum(np.array(rows, np.int64) * spec.row_bytes for rows, spec in known), initial=0))
 
     def __len__(self) -> int:
         return self.n_events
@@ -138,7 +151,7 @@ class EventStore:
                     if (group, stored, name) not in self._verified:
                         part.check(name)
                         self._verified.add((group, stored, name))
-            arrays = {name: part[name] for name in names}
+            arrays = part.load(names)
             plain = all(isinstance(values, np.ndarray) for values in arrays.values())
             return arrays, {name: values.data for name, values in arrays.items()} if plain else None
         except DamageError as error:

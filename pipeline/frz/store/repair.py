@@ -17,7 +17,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from frz.artifacts import versions
-from frz.errors import FrzError
+from frz.errors import FrzError, StoreError
+from frz.location import is_remote
 from frz.progress import progress
 from frz.store import ragged, snapshot
 from frz.store.keys import content_digest, keys_digest
@@ -85,8 +86,11 @@ def repair(
     Raises
     ------
     StoreError
-        If the disk is full.
+        If the disk is full, or the store is on an object store.
     """
+    if is_remote(root):
+        way_out = "copy it to a disk, repair it there and copy it back"
+        raise StoreError("a store on an object store is not repaired in place", where=str(root), way_out=way_out)
     parts = report.parts()
     outcomes = [
         mend_file(root, damage, static) for damage in [*report.damages, *report.warnings] if damage.part is None

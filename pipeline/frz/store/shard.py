@@ -157,18 +157,21 @@ def map_shard(path: Path, dtype: str, shape: tuple[int, ...]) -> NDArray[Any] | 
     The caller has compared the file's size with the commit record: a mapped file that is too short would
     end the process instead of raising.
     """
+    with path.open("rb") as file:
+        if file.seek(0, 2) == 0:
+            return None
+        return view(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype, shape)
+
+
+def view(content: bytes | mmap.mmap, dtype: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """The array in the content of a shard (read-only, not copied), or None if it is not laid out as above."""
     empty = np.empty((0, *shape[1:]), dtype)
     k, inner = geometry(shape[0], row_bytes(empty))
     payload, index = k * inner * row_bytes(empty), index_bytes(k, inner * row_bytes(empty))
-    with path.open("rb") as file:
-        if file.seek(0, 2) != payload + len(index):
-            return None
-        file.seek(payload)
-        if file.read() != index:
-            return None
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if len(content) != payload + len(index) or content[payload:] != index:
+        return None
     count = int(np.prod(shape, dtype=np.int64))
-    return np.frombuffer(mapped, np.dtype(dtype).newbyteorder("<"), count).reshape(shape)
+    return np.frombuffer(content, np.dtype(dtype).newbyteorder("<"), count).reshape(shape)
 
 
 def crc32c(path: Path) -> int:

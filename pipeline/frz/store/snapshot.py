@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from frz.artifacts import versions
 from frz.config import StrictModel, canonical_json, digest_of
 from frz.errors import DamageError, StoreError
-from frz.store import atomic, shard
+from frz.location import is_remote, read_bytes
+from frz.store import atomic, objects, shard
 from frz.store.catalogue import Catalogue
 from frz.store.keys import content_digest
 from frz.store.part import FORMAT, group_metadata, seal, unseal
@@ -64,11 +65,13 @@ def prepare_root(root: Path) -> None:
     Raises
     ------
     StoreError
-        If the disk is full.
+        If the disk is full, or the object store has no put-if-absent.
     """
+    if is_remote(root):
+        objects.refuse_without_put_if_absent(root / "tmp")
     with atomic.full_disk(root):
         for folder in (root / "events.zarr", root / "snapshots", root / "tmp"):
-            folder.mkdir(parents=True, exist_ok=True)
+            atomic.make_folder(folder)
         top = root / "events.zarr" / "zarr.json"
         atomic.create(top, json.dumps(group_metadata({})).encode(), root / "tmp")
     atomic.sweep(root / "tmp")
@@ -124,7 +127,7 @@ def load(root: Path, path: Path) -> Snapshot:
         If it is of another format.
     """
     try:
-        values = unseal(json.loads(path.read_bytes()))
+        values = unseal(json.loads(read_bytes(path)))
         if values["version"] != int(path.stem):
             raise ValueError("another version's")
     except FileNotFoundError:
@@ -167,7 +170,7 @@ def commit(root: Path, make: Callable[[Snapshot | None], Snapshot]) -> Snapshot:
         text = canonical_json(seal(made.model_dump(mode="json"))).encode()
         if atomic.create(snapshot_path(root, version), text, root / "tmp"):
             copy = copy_path(root, version)
-            copy.parent.mkdir(exist_ok=True)
+            atomic.make_folder(copy.parent)
             atomic.create(copy, text, root / "tmp")
             return made
 
@@ -181,10 +184,10 @@ def write_static(root: Path, name: str, values: NDArray[Any]) -> str:
     """Keep a static array under its digest, which is returned; one that is there already is left alone."""
     digest = content_digest({name: values})
     place = static_path(root, name, digest)
-    if place.exists():
+    if (place / "zarr.json").exists():
         return digest
     with atomic.full_disk(root):
-        place.parent.mkdir(exist_ok=True)
+        atomic.make_folder(place.parent)
         folder = atomic.scratch(root / "tmp")
         try:
             shard.write(folder, values, _static_dimensions(name, values), {})
@@ -217,7 +220,9 @@ def read_static(root: Path, name: str, digest: str) -> NDArray[Any]:
     if not place.exists():
         raise DamageError(f"static array {name!r} is missing", where=str(place), way_out=way_out)
     try:
-        values = np.asarray(zarr.open_array(place, mode="r")[...])
+        # zarr has no sessions of ours with an object store: it is given the array's files
+        files = objects.zarr_store(objects.fetch_below(place)) if is_remote(place) else place
+        values = np.asarray(zarr.open_array(files, mode="r")[...])
     except Exception:  # damaged metadata can bring zarr to raise anything
         values = np.empty(0)
     if content_digest({name: values}) != digest:

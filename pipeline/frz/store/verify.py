@@ -21,10 +21,12 @@ import numpy as np
 
 from frz.artifacts import versions
 from frz.errors import DamageError, StoreError
+from frz.location import is_remote
 from frz.progress import progress
-from frz.store import snapshot
+from frz.store import objects, snapshot
 from frz.store.keys import content_digest
-from frz.store.part import Part, PartRef, faults, group_metadata, part_name, read_record, unseal
+from frz.store.opened import Part
+from frz.store.part import PartRef, faults, files_of, group_metadata, part_name, read_record, unseal
 from frz.store.schema import axis_of
 from frz.store.snapshot import Snapshot, copy_path, snapshot_path
 
@@ -260,13 +262,14 @@ def _check_part(root: Path, group: str, part: PartRef, content: bool) -> _Checke
         what = f"holds {record.key[:12]} with digest {record.digest[:12]}, committed was digest {part.digest[:12]}"
         return _Checked([_Finding("part", what, "")], 1, 0)
     findings = []
+    files, below = files_of(place, record), f"{record.attempt}/" if record.attempt else ""
     for axis in sorted({axis_of(name) for name in record.arrays}):
-        if wrong := wrong_group(place / axis / "zarr.json"):
-            findings.append(_Finding("axis metadata", wrong, f"{axis}/zarr.json"))
+        if wrong := wrong_group(files / axis / "zarr.json"):
+            findings.append(_Finding("axis metadata", wrong, f"{below}{axis}/zarr.json"))
     for name, array in record.arrays.items():
-        for fault in faults(place, array):
+        for fault in faults(files, array):
             thing: Thing = "array metadata" if fault.file == f"{name}/zarr.json" else "shard"
-            findings.append(_Finding(thing, fault.what, fault.file, name))
+            findings.append(_Finding(thing, fault.what, below + fault.file, name))
     if content and not findings and _content(Part(place, part)) != part.digest:
         findings.append(_Finding("part", "its arrays are not what was committed", ""))
     sizes = [size for array in record.arrays.values() for size, _ in array.files.values()]
@@ -325,6 +328,13 @@ def readable(root: Path, version: int) -> Snapshot | None:
 
 
 def _count_orphans(report: Report, held: set[str]) -> None:
+    if is_remote(report.root):
+        lost: dict[str, int] = defaultdict(int)
+        for name, size in objects.sizes(report.root / "events.zarr").items():
+            if "/" in name and (part := name.partition("/")[0]) not in held:
+                lost[part] += size
+        report.orphans, report.orphan_bytes = len(lost), sum(lost.values())
+        return
     for folder in (report.root / "events.zarr").iterdir():
         if folder.is_dir() and folder.name not in held:
             report.orphans += 1

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from frz.errors import CheckpointError
+from frz.location import read_bytes
 from frz.store.atomic import write_file
 
 LISTED = 8
@@ -64,7 +65,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     again = f"remove the folder {path.parent} and train again, or name another checkpoint"
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         tensors = safetensors.torch.load(data)
     except FileNotFoundError:
         raise CheckpointError("no such checkpoint", where=str(path), way_out="check the path") from None

@@ -1,7 +1,8 @@
 """One process per run folder.
 
 The lock is the kernel's and lies on the folder itself: nothing is left on disk, and a killed process holds
-nothing.
+nothing. Object stores know no locks; there it is a lease, and that of a killed process of another machine is waited
+out (a minute).
 """
 
 import errno
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from frz.errors import TrainingError
+from frz.location import is_remote
+from frz.store.lease import Leases
 
 
 @contextmanager
@@ -23,14 +26,24 @@ def only_writer(folder: Path) -> Iterator[None]:
     TrainingError
         If another one does already.
     """
+    if is_remote(folder):
+        with Leases(folder).alone() as survey:
+            if survey.live:
+                raise _taken(folder)
+            yield
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                way_out = "wait for it, or stop it and run the same command again"
-                raise TrainingError("this run is being trained already", where=str(folder), way_out=way_out) from None
+                raise _taken(folder) from None
         yield
     finally:
         os.close(descriptor)
+
+
+def _taken(folder: Path) -> TrainingError:
+    way_out = "wait for it, or stop it and run the same command again"
+    return TrainingError("this run is being trained already", where=str(folder), way_out=way_out)

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from frz.errors import CheckpointError, TrainingError
-from frz.store.atomic import append_line, full_disk, write_file
+from frz.store.atomic import append_line, full_disk, make_folder, write_file
 from frz.training import checkpoint
 from frz.training.config import NOT_IDENTITY, TIMING, TrainerConfig
 
@@ -45,7 +45,7 @@ class Record:
 
     def __init__(self, path: Path, config: TrainerConfig, sizes: Mapping[str, int], meta: Meta | None) -> None:
         with full_disk(path):
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
         self.path, self._config, self._meta = path, config, meta
         self._identity = {"trainer": config.model_dump(mode="json", exclude=set(NOT_IDENTITY)), "sizes": dict(sizes)}
         self._metrics_bytes = 0

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from frz import artifacts as names
-from frz.store.atomic import full_disk, write_file, write_json
+from frz.store.atomic import full_disk, make_folder, write_file, write_json
 from frz.training.config import NOT_IDENTITY, TrainerConfig
 
 NOTHING_TO_DO = "finished before: nothing to do"
@@ -30,7 +30,7 @@ def begin(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
     if found.get("finished"):
         return found
     with full_disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     write_file(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
     write_json(folder / "card.json", {"finished": False, "created": found.get("created", _now())})
     return None
