@@ -211,7 +211,8 @@ def committed(root: Path) -> set[str]:
     """Folders of all committed parts of a store (see `part_name`), by listing and without a look at each."""
     folder = root / "events.zarr"
     if not is_remote(folder):
-        return set(os.listdir(folder))  # they appear by a rename, so what has its name is whole
+        # they appear by a rename, so what has its name is whole
+        return set(os.listdir(folder)) if folder.is_dir() else set()
     split = (name.split("/") for name in objects.sizes(folder))
     return {name[0] for name in split if name[1:] == ["zarr.json"]}
 
