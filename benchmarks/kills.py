@@ -27,7 +27,8 @@ from frz.data.build import build
 from frz.extract.cluster import Workers
 from frz.extract.run import extract
 from frz.pretrain import train
-from frz.store import atomic, snapshot
+from frz.store import snapshot
+from frz.store.gc import collect
 
 ROOT = Path(__file__).parents[1]
 MOST_JOBS, MOST_SECONDS = 6, 0.3
@@ -129,7 +130,7 @@ def run(artifacts: Path, ckpt: str, workers: int, n: int, seed: int = 0, delay: 
             assert status in (0, -signal.SIGKILL), "".join(command.lines)
         finished += 1
         assert _hash(root) == expected, "another content"
-        atomic.sweep(root / "tmp")
+        collect(root, delete=True)
         left_over = [str(path) for folder in ("tmp", "leases") for path in (root / folder).glob("*")]
         assert not left_over, f"left behind: {left_over}"
     return {"workers": workers, "kills": dict(killed), "finished_with_the_same_content": finished, "left_over": 0}
