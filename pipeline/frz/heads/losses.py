@@ -46,24 +46,6 @@ def pinball(difference: Tensor, levels: Tensor) -> Tensor:
     return torch.maximum(levels * difference, (levels - 1) * difference)
 
 
-def ordered_quantiles(middle: Tensor, steps: Tensor, place: int) -> Tensor:
-    """Quantiles (N, K) that cannot cross: the middle one and softplus steps away from it.
-
-    Parameters
-    ----------
-    middle : Tensor (N,)
-        The quantile at position `place`.
-    steps : Tensor (N, K - 1)
-        Softplus of them are the distances between neighbours, in ascending order of the levels.
-    place : int
-        Position of the middle level.
-    """
-    gaps = functional.softplus(steps)
-    below = gaps[:, :place].flip(1).cumsum(1).flip(1)
-    middle = middle.unsqueeze(1)
-    return torch.cat((middle - below, middle, middle + gaps[:, place:].cumsum(1)), 1)
-
-
 def log_variance(raw: Tensor) -> Tensor:
     """ln variance of raw outputs, smoothly bounded by +-10: sigma stays within 1/150 and 150 widths."""
     return LOG_VARIANCE * torch.tanh(raw / LOG_VARIANCE)

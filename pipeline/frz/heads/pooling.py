@@ -86,7 +86,7 @@ class _SegmentSpread(torch.autograd.Function):
         assert in_dims[6:] == (None, None), "heads differ in values alone"
         columns = _side_by_side(info, in_dims[:6], inputs[:6])
         found: Tensor = _SegmentSpread.apply(*columns, *inputs[6:])  # type: ignore[no-untyped-call]
-        return found.unflatten(1, (info.batch_size, -1)), 1
+        return found.view(len(found), info.batch_size, found.shape[1] // info.batch_size), 1
 
 
 def _side_by_side(info: Any, in_dims: tuple[int | None, ...], inputs: tuple[Tensor, ...]) -> list[Tensor]:
