@@ -15,6 +15,10 @@ from frz.store.schema import EventArrays, Schema
 
 HEADS: Mapping[str, str] = {
     "regression": "frz.heads.regression:RegressionHead",
+    "pooled": "frz.heads.pooled:PooledHead",
+    "linear": "frz.heads.probe:LinearHead",
+    "linear-classifier": "frz.heads.probe:LinearClassifier",
+    "mlp-classifier": "frz.heads.classifier:ClassifierHead",
 }
 """Known heads; a config may also give `package.module:Class`."""
 

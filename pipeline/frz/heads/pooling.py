@@ -125,6 +125,31 @@ def segment_pool(values: Tensor, weights: Tensor, slot: Tensor, n_slot: int) -> 
     return torch.stack((total / mass.unsqueeze(1), total, largest, smallest), dim=1)
 
 
+def segment_softmax(scores: Tensor, slot: Tensor, n_slot: int) -> Tensor:
+    """Softmax of the scores of each slot over its pairs, as from a padded tensor with a mask.
+
+    Parameters
+    ----------
+    scores : float Tensor (P, H)
+        H independent columns.
+    slot : int64 Tensor (P,)
+        Slot of each pair.
+    n_slot : int
+        S.
+
+    Returns
+    -------
+    Tensor (P, H)
+        Non-negative; the pairs of a slot sum to 1.
+    """
+    rows = slot.unsqueeze(1).expand_as(scores)
+    largest = scores.new_zeros(n_slot, scores.shape[1])
+    largest = largest.scatter_reduce(0, rows, scores.detach(), "amax", include_self=False)
+    weights = (scores - largest.index_select(0, slot)).exp()
+    total = torch.zeros_like(largest).index_add(0, slot, weights)
+    return weights / total.index_select(0, slot)
+
+
 def slot_of_pairs(offsets: Tensor) -> Tensor:
     """Slot (P,) int64 of each pair, from offsets (S + 1) of the slots."""
     counts = offsets.diff()
