@@ -78,17 +78,14 @@ class VectorHead(RowHead):
         self.own = [name for name in config.inputs if axis_of(name) == OWN[config.rows]]
         self.pooled = [name for name in config.inputs if name not in self.own]
         self.line_columns = columns_of(schema, SCALED, config.line) if config.line else []
-        self.n_input = sum(map(self._width, self.own)) + N_CURVE * bool(config.line)
-        self.n_input += len(config.pooling) * sum(map(self._width, self.pooled))
+        self.n_input = sum(width_of(schema, name) for name in self.own) + N_CURVE * bool(config.line)
+        self.n_input += len(config.pooling) * sum(width_of(schema, name) for name in self.pooled)
         self.standard = Standard(self.n_input)
         self.net = self.make_net(self.n_input, self.targets.n_output)
 
     @abstractmethod
     def make_net(self, n_input: int, n_output: int) -> nn.Module:
         """The net on standardised vectors (N, V) that gives raw outputs (N, O)."""
-
-    def _width(self, name: str) -> int:
-        return prod(self.schema.arrays[name].shape)
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -121,13 +118,13 @@ class VectorHead(RowHead):
 
     def features(self, events: EventArrays, rows: Rows) -> EventArrays:
         """Join what is the member's own, what it holds, and how its hits bend."""
-        n_row, pieces = len(rows.row), [_matrix(events[name])[rows.row] for name in self.own]
+        n_row, pieces = len(rows.row), [matrix(events[name])[rows.row] for name in self.own]
         for name in self.pooled:
             if self.axis == "slot":
-                values = _matrix(events[name])[rows.pairs["pair/row"]]
+                values = matrix(events[name])[rows.pairs["pair/row"]]
                 weights, offsets = torch.from_numpy(rows.pairs["pair/weight"]), rows.pairs["pair/offsets"]
             else:
-                values, offsets = _matrix(events[name]), edges(events, self.schema, axis_of(name))
+                values, offsets = matrix(events[name]), edges(events, self.schema, axis_of(name))
                 weights = torch.ones(len(values))
             owner = torch.from_numpy(owners(offsets))
             pieces.append(pool(torch.from_numpy(values), weights, owner, n_row, self.vectors).numpy())
@@ -191,6 +188,11 @@ def pool(values: Tensor, weights: Tensor, owner: Tensor, n_owner: int, settings:
     return torch.cat(pieces, 1)
 
 
-def _matrix(values: NDArray[np.generic]) -> NDArray[np.float32]:
+def width_of(schema: Schema, name: str) -> int:
+    """Columns of a stored array, its trailing shape laid out flat."""
+    return prod(schema.arrays[name].shape)
+
+
+def matrix(values: NDArray[np.generic]) -> NDArray[np.float32]:
     """Values (rows, ...) as float32 (rows, D)."""
-    return values.reshape(len(values), prod(values.shape[1:])).astype(np.float32)
+    return values.reshape(len(values), prod(values.shape[1:])).astype(np.float32, copy=False)
