@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from frz.errors import TrainingError
 from frz.training.optimisers import OptimiserConfig
@@ -35,6 +35,15 @@ class TrainerConfig(OptimiserConfig, ScheduleConfig):
     """Stop after so many validations without a better loss; 0 never stops early."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
     """Longest time between two saves of the state within an epoch; 0 saves after every step."""
+
+    @model_validator(mode="after")
+    def _schedule_free_optimisers(self) -> "TrainerConfig":
+        if self.schedule == "schedule_free":
+            if self.optimiser not in ("adamw", "sgd"):
+                raise ValueError(f"schedule_free is made for optimiser adamw or sgd, not {self.optimiser}")
+            if self.betas is not None and not 0 < self.betas[0] < 1:
+                raise ValueError("schedule_free needs a first number of betas between 0 and 1")
+        return self
 
 
 TIMING = ("seconds", "events_per_s")
