@@ -317,7 +317,8 @@ class _Run:
         groups["log"] = self.log.tensors()
         tensors = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
         last = (weights, self.at.last) if self.at.batch == 0 else None
-        self.record.save(tensors, {"position": asdict(self.at), "schedule": self.schedule.state(), "optimiser": values}, last)
+        moving = {"position": asdict(self.at), "schedule": self.schedule.state(), "optimiser": values}
+        self.record.save(tensors, moving, last)
         self._saved_at = time.monotonic()
         self._save_cost = self._saved_at - begun
 

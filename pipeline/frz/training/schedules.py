@@ -19,7 +19,7 @@ z = `final_lr_fraction`, and c(x) = (1 + cos pi x) / 2, which falls from 1 to 0:
 
 from collections.abc import Mapping
 from math import cos, pi
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from torch.optim import Optimizer
@@ -96,14 +96,13 @@ class Schedule:
             self._level = max(self._level * config.plateau_factor, config.final_lr_fraction)
             self._stale = 0
 
-    def state(self) -> dict[str, float | None]:
+    def state(self) -> dict[str, Any]:
         """What `restore` needs; JSON."""
         return {"level": self._level, "best": self._best, "stale": self._stale}
 
-    def restore(self, state: Mapping[str, float | None]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Undo `state`."""
-        assert state["level"] is not None and state["stale"] is not None
-        self._level, self._best, self._stale = state["level"], state["best"], int(state["stale"])
+        self._level, self._best, self._stale = state["level"], state["best"], state["stale"]
 
 
 def set_lr(optimiser: Optimizer, lr: float) -> None:
