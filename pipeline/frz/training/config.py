@@ -5,9 +5,21 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 
+from frz.config import StrictModel
 from frz.errors import TrainingError
 from frz.training.optimisers import OptimiserConfig
 from frz.training.schedules import ScheduleConfig
+
+
+class BalanceConfig(StrictModel):
+    """Draw training events by class, with replacement (`frz.loading.balance`)."""
+
+    by: str
+    """Array of class labels, whole numbers: one per event, or per member (then the event's rarest label counts)."""
+    column: str | None = None
+    """Column of it that holds the label, where it has columns."""
+    mode: Literal["inverse", "sqrt"] = "inverse"
+    """Weight of an event of a class of n events: 1 / n, which makes all classes equally frequent, or 1 / sqrt(n)."""
 
 
 class TrainerConfig(OptimiserConfig, ScheduleConfig):
@@ -29,6 +41,8 @@ class TrainerConfig(OptimiserConfig, ScheduleConfig):
     """Initial weights and dropout."""
     data_seed: int = Field(default=0, ge=0)
     """Order of the events."""
+    balance: BalanceConfig | None = None
+    """Draw the training events of each epoch by class; default every event once."""
     val_every: int = Field(default=1, ge=1)
     """Epochs from one validation to the next; the last epoch is always validated."""
     patience: int = Field(default=0, ge=0)
