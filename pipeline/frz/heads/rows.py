@@ -26,6 +26,7 @@ from frz.heads.slots import (
     columns_of,
     counted,
     hits_of_slots,
+    labelled,
     matched_rows,
     owners,
     physical_targets,
@@ -231,7 +232,8 @@ class RowHead(Head):
 
     def _events(self, events: EventArrays) -> tuple[Rows, EventArrays]:
         every = np.arange(len(events[ID]))
-        return Rows(every, every, every if self.truth else np.full(len(every), -1), {}), {}
+        known = labelled(events[self.config.target]) if self.truth else np.zeros(len(every), bool)
+        return Rows(every, every, np.where(known, every, -1), {}), {}
 
     def fit(self, prepared: Iterable[EventArrays]) -> None:
         """Measure target statistics on the members that count, and what `look` measures.
