@@ -25,9 +25,9 @@ from frz.training.ema import Ema
 from frz.training.interrupt import deferred_interrupt
 from frz.training.lock import only_writer
 from frz.training.monitor import Monitor
-from frz.training.optimisers import build_optimiser
+from frz.training.optimisers import build_optimiser, hold_average
 from frz.training.record import BEST, LAST, LAST_EMA, STATE, Meta, Metrics, Record, under
-from frz.training.schedules import lr_factor, set_lr
+from frz.training.schedules import Schedule, set_lr
 from frz.training.source import Batch, BatchSource, Plan, describe
 from frz.training.state import own_random, random_tensors, restore_optimiser, restore_random, state_tensors
 from frz.training.step import Stepper
@@ -182,11 +182,12 @@ class _Run:
     ) -> None:
         self.module, self.train, self.val, self.config, self.record = module, train, val, config, record
         self.device, self.interrupted, self.measure = device, interrupted, measure
-        self.optimiser = build_optimiser(config, module)
+        self.optimiser = build_optimiser(config, module, schedule_free=config.schedule == "schedule_free")
         self.stepper = Stepper(module, self.optimiser, config, device)
         self.ema = Ema(module, config.ema_decay, config.ema_warmup) if config.ema_decay else None
         self.n_batches = len(train.plan(0))  # per epoch
         self.n_steps = ceil(self.n_batches / config.accumulate)  # per epoch
+        self.schedule = Schedule(config, config.max_epochs, self.n_steps)
         self.ends = line_ends(self.n_batches, config.accumulate, config.val_every)
         self.monitor = Monitor(config, val is not None)
         self.at, self.log = _Position(), StepLog()
@@ -247,7 +248,7 @@ class _Run:
         self.module.train()
         at, drain_steps, size = self.at, DRAIN_STEPS[self.device.type], self.config.accumulate
         reported, unreported = 0.0, 0
-        with closing(self.train.batches(plan[:end], at.batch)) as batches:
+        with closing(self.train.batches(plan, at.batch)) as batches:
             for begin in range(at.batch, end, size):
                 n_events = self._step(plan, range(begin, min(begin + size, end)), batches)
                 if self.step % drain_steps == 0:
@@ -260,11 +261,13 @@ class _Run:
                     self._check(plan)
                     self._pause(started)
         self._check(plan)
+        hold_average(self.optimiser, True)  # before every line, validated or not, since it rounds
         bar.advance(unreported, epoch=at.epoch + 1, loss=self.log.latest("loss"))
 
     def _step(self, plan: Plan, group: range, batches: Iterator[Batch]) -> int:
         """An optimiser step on a group of batches; the number of their events."""
         set_lr(self.optimiser, self._lr(self.step))
+        hold_average(self.optimiser, False)
         n_events = sum(len(plan[index]) for index in group)
         # the range first: a batch that is not of the group must not be taken
         numbered = ((index, len(plan[index]), batch) for index, batch in zip(group, batches, strict=False))
@@ -279,7 +282,7 @@ class _Run:
         return n_events
 
     def _lr(self, step: int) -> float:
-        return self.config.lr * lr_factor(self.config, step, self.config.max_epochs * self.n_steps)
+        return self.config.lr * self.schedule.factor(step)
 
     def _check(self, plan: Plan) -> None:
         """Fetch the losses so far; stop at one that is not finite, before anything of it is saved."""
@@ -351,6 +354,8 @@ class _Run:
         if better or (self.monitor.name in line and not at.best):  # the second: it could not be measured so far
             at.best = line
             self._note([BEST], line)
+        if value is not None:
+            self.schedule.validated(value)
         if self.monitor.name in line:
             at.stale = 0 if better else at.stale + 1
         at.stopped = 0 < self.config.patience <= at.stale
@@ -397,10 +402,9 @@ class _Run:
             self.record.add_weights([LAST], weights, self.at.last, "raw")
             if self.ema is not None:
                 self.record.add_weights([LAST_EMA], self.ema.tensors, self.at.last, "ema")
-        scaler = self.stepper.scaler.state_dict()
-        self.record.save(
-            tensors, {"position": asdict(self.at), "optimiser": values, "scaler": scaler}, list(self.at.top)
-        )
+        moving = {"position": asdict(self.at), "schedule": self.schedule.state(), "optimiser": values}
+        moving["scaler"] = self.stepper.scaler.state_dict()
+        self.record.save(tensors, moving, list(self.at.top))
         self._saved_at = time.monotonic()
         self._save_cost = self._saved_at - begun
 
@@ -412,6 +416,7 @@ class _Run:
         tensors, meta = found
         self.at = _Position(**meta["position"])
         load_into(self.module, under("model/", tensors), str(self.record.path / STATE))
+        self.schedule.restore(meta["schedule"])
         restore_optimiser(self.optimiser, under("optimiser/", tensors), meta["optimiser"])
         self.stepper.scaler.load_state_dict(meta["scaler"])
         if self.ema is not None:
