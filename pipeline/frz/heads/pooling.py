@@ -21,14 +21,28 @@ class _SegmentPool(torch.autograd.Function):
     """Sum of weight * value, max and min of value per slot; empty slots give 0."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, weights: Tensor, slot: Tensor, n_slot: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(values: Tensor, weights: Tensor, slot: Tensor, n_slot: int) -> tuple[Tensor, Tensor, Tensor]:
         rows = slot.unsqueeze(1).expand_as(values)  # (P, D)
         empty = values.new_zeros(n_slot, values.shape[1])
         total = empty.index_add(0, slot, values * weights.unsqueeze(1))
         largest = empty.scatter_reduce(0, rows, values, "amax", include_self=False)
         smallest = empty.scatter_reduce(0, rows, values, "amin", include_self=False)
-        ctx.save_for_backward(values, weights, slot, largest, smallest)
         return total, largest, smallest
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        values, weights, slot, _ = inputs
+        ctx.save_for_backward(values, weights, slot, *output[1:])
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], values: Tensor, weights: Tensor, slot: Tensor, n_slot: int
+    ) -> tuple[tuple[Tensor, ...], int]:
+        """K heads on the same pairs are K times as many columns."""
+        assert in_dims[1:] == (None, None, None), "the heads of a stack share pairs and weights"
+        columns = values.movedim(in_dims[0] or 0, 1).flatten(1)  # (P, K D)
+        found = _SegmentPool.apply(columns, weights, slot, n_slot)  # type: ignore[no-untyped-call]
+        return tuple(one.unflatten(1, (info.batch_size, -1)) for one in found), 1
 
     @staticmethod
     @once_differentiable
@@ -42,6 +56,40 @@ class _SegmentPool(torch.autograd.Function):
             ties = torch.zeros_like(extreme).index_add_(0, slot, reached).clamp_(min=1)
             result.addcmul_(reached, (grad / ties).index_select(0, slot))
         return result, of_weights, None, None
+
+
+class _Rows(torch.autograd.Function):
+    """`index_select` of rows; under vmap torch would make a `gather` of it, with a slow backward."""
+
+    @staticmethod
+    def forward(values: Tensor, index: Tensor) -> Tensor:
+        return values.index_select(0, index)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        values, index = inputs
+        ctx.n_row = len(values)
+        ctx.save_for_backward(index)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.n_row, *grad.shape[1:]).index_add_(0, index, grad), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], values: Tensor, index: Tensor) -> tuple[Tensor, int]:
+        """K heads on the same rows are rows of K times as many columns."""
+        assert in_dims[1] is None, "the heads of a stack share their batch"
+        columns = values.movedim(in_dims[0] or 0, 1).flatten(1)  # (N, K D)
+        found: Tensor = _Rows.apply(columns, index)  # type: ignore[no-untyped-call]
+        return found.view(len(index), info.batch_size, -1), 1
+
+
+def rows_of(values: Tensor, index: Tensor) -> Tensor:
+    """Rows (P, D) of `values` (N, D) at `index` int64 (P,)."""
+    found: Tensor = _Rows.apply(values, index)  # type: ignore[no-untyped-call]
+    return found
 
 
 def segment_pool(values: Tensor, weights: Tensor, slot: Tensor, n_slot: int) -> Tensor:

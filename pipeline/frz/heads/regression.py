@@ -19,7 +19,7 @@ from frz.errors import ConfigError, TrainingError, nearest
 from frz.heads.contract import Batch, Head
 from frz.heads.lines import line_coordinates
 from frz.heads.pairs import assignment_arrays, check_threshold
-from frz.heads.pooling import segment_pool, slot_of_pairs
+from frz.heads.pooling import rows_of, segment_pool, slot_of_pairs
 from frz.heads.residuals import area_under_curve, summary, wrapped
 from frz.heads.settings import RegressionConfig
 from frz.heads.slots import (
@@ -61,6 +61,18 @@ class RegressionHead(Head):
     """
 
     Config = RegressionConfig
+    not_in_prefix = frozenset(
+        (
+            "hit_net_hidden",
+            "dim",
+            "regression_hidden_dim",
+            "regression_num_layers",
+            "dropout",
+            "periodic_output",
+            "beta",
+        )
+        + ("loss_weight", "field_weights")
+    )
     field_weights: Tensor
     line_scale: Tensor
 
@@ -251,10 +263,10 @@ class RegressionHead(Head):
                 line = torch.stack((along, across.clamp(-FAR, FAR), (4 * across).asinh()), 1)  # (P, 3)
                 found.append(self.raw_hit_net(torch.cat((scaled.index_select(0, hit), line), 1)))
             else:
-                found.append(self.raw_hit_net(scaled).index_select(0, hit))
+                found.append(rows_of(self.raw_hit_net(scaled), hit))
         if "encoded" in self.config.hit_nets:
             values = self.encoded_hit_net(batch[HIT_ARRAYS["encoded"]].float())
-            found.append(values.index_select(0, batch["pair/hit"]))
+            found.append(rows_of(values, batch["pair/hit"]))
         return found
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

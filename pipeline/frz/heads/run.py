@@ -6,12 +6,13 @@ trained on from there.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from frz import artifacts as names
 from frz.config import StrictModel, digest_of, import_class, parse
@@ -28,8 +29,9 @@ from frz.store.table import EventTable, Reader
 from frz.training import run
 from frz.training.checkpoint import load, load_into, n_trainable
 from frz.training.config import TrainerConfig
-from frz.training.loop import fit, resumable
+from frz.training.loop import Result, fit, resumable
 from frz.training.record import BEST
+from frz.training.source import BatchSource
 
 PREPARE_EVENTS = 4096
 PREDICT_EVENTS = 1024
@@ -86,10 +88,68 @@ def train(
         If the config and the features do not fit, or training cannot go on.
     """
     config = parse(HeadConfig, values, where)
-    store = find_features(config.features, artifacts, features)
-    if changed := changed_since(store.snapshot.about["made_with"]):
-        way_out = f"'frz extract --ckpt {config.features.backbone} --check' says whether it matters"
-        note(f"warning: the features were made with other {'; '.join(changed)}; {way_out}")
+    store = open_features(config.features, artifacts, features)
+    begun = plan(config, store, artifacts, where)
+    if (finished := run.begin(begun.folder, begun.asked)) is not None:
+        return run.told(finished, begun.folder, run.NOTHING_TO_DO, begun.then)
+
+    head, trainer = begun.head, config.trainer
+    table = prepare(head, store)
+    splits = splits_of(store)
+    if not resumable(begun.folder):
+        head.fit([table.events(splits["train"])])
+    train_events, val_events = sources(table, head, trainer, splits)
+    result = fit(
+        head,
+        train_events,
+        val_events,
+        trainer,
+        begun.folder,
+        meta=begun.meta,
+        description=f"train {config.name}",
+    )
+    tensors, best = load(begun.folder / BEST)
+    load_into(head, tensors, str(begun.folder / BEST))
+    done = conclude(begun, table, result, best["metrics"])
+    return run.told(done, begun.folder, result.status, begun.then)
+
+
+class HeadRun(NamedTuple):
+    """A run before it begins: what is asked for, and where it goes."""
+
+    config: HeadConfig
+    store: EventStore
+    head: Head
+    """With its initial weights."""
+    asked: dict[str, Any]
+    """What identifies the run; goes to `config.yaml`."""
+    folder: Path
+
+    @property
+    def then(self) -> str:
+        """The command that follows."""
+        return f"frz evaluate {self.config.name}@{self.folder.name}"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the checkpoint says of the head."""
+        known = {key: self.asked[key] for key in ("name", "head", "model", "features")}
+        return known | {"event_schema": self.store.schema.model_dump(mode="json")}
+
+    def meta(self, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """JSON to keep beside weights."""
+        del weights
+        return {"head": self.about, "versions": versions()}
+
+
+def plan(config: HeadConfig, store: EventStore, artifacts: Path, where: str) -> HeadRun:
+    """What a run of `config` on the features of `store` is called, and its head with the weights it begins with.
+
+    Raises
+    ------
+    FrzError
+        If the config and the features do not fit.
+    """
     head_class = import_class(config.head, HEADS, "head")
     model_config = parse(head_class.Config, config.model, f"{where}: model")
     origin = {
@@ -112,22 +172,18 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.trainer.seed)
         head: Head = head_class(model_config, store.schema)
-    then = f"frz evaluate {config.name}@{folder.name}"
-    if (finished := run.begin(folder, asked)) is not None:
-        return run.told(finished, folder, run.NOTHING_TO_DO, then)
+    return HeadRun(config, store, head, asked, folder)
 
-    table = prepare(head, store)
-    splits = {split: store.split(split) for split in store.snapshot.split.fractions}
-    if not resumable(folder):
-        head.fit([table.events(splits["train"])])
-    about = {
-        "name": config.name,
-        "head": config.head,
-        "model": asked["model"],
-        "features": origin,
-        "event_schema": store.schema.model_dump(mode="json"),
-    }
-    trainer = config.trainer
+
+def splits_of(store: EventStore) -> dict[str, NDArray[np.int64]]:
+    """Positions of the events of every split."""
+    return {split: store.split(split) for split in store.snapshot.split.fractions}
+
+
+def sources(
+    table: EventTable, head: Head, trainer: TrainerConfig, splits: Mapping[str, NDArray[np.int64]]
+) -> tuple[BatchSource, BatchSource]:
+    """Training and validation events in batches."""
     train_events = ReaderSource(
         table,
         head.prepared.arrays,
@@ -139,33 +195,39 @@ def train(
     val_events = ReaderSource(
         table, head.prepared.arrays, trainer.batch_size, positions=splits.get("val", splits["train"][:0]), shuffle=False
     )
-    result = fit(
-        head,
-        train_events,
-        val_events,
-        trainer,
-        folder,
-        meta=lambda weights: {"head": about, "versions": versions()},
-        description=f"train {config.name}",
-    )
-    tensors, best = load(folder / BEST)
-    load_into(head, tensors, str(folder / BEST))
-    n_parameters = n_trainable(head)
-    done = run.finish(
-        folder,
+    return train_events, val_events
+
+
+def conclude(
+    begun: HeadRun, table: EventTable, result: Result, metrics: Mapping[str, Any], **more: Any
+) -> dict[str, Any]:
+    """Write the card of a finished run, whose head has its best weights (`metrics`: those of their epoch)."""
+    head = begun.head
+    splits = splits_of(begun.store)
+    return run.finish(
+        begun.folder,
         {
-            **{key: about[key] for key in ("name", "head", "features")},
-            "parameters": n_parameters,
+            **{key: begun.about[key] for key in ("name", "head", "features")},
+            "parameters": n_trainable(head),
             "epochs": result.epochs,
             "steps": result.steps,
             "stopped_early": result.stopped_early,
-            "score": best["metrics"].get("val/loss", best["metrics"].get("train/loss")),
+            "score": metrics.get("val/loss", metrics.get("train/loss")),
             "epoch_metrics": {"best": result.best, "last": result.last},
             "metrics": {s: score(head, table, p) for s, p in splits.items() if s != "train" and len(p)},
+            **more,
             "versions": versions(),
         },
     )
-    return run.told(done, folder, result.status, then)
+
+
+def open_features(asked: Features, artifacts: Path, place: str | None = None) -> EventStore:
+    """`find_features`, with a warning if they were made with other versions of what computes."""
+    store = find_features(asked, artifacts, place)
+    if changed := changed_since(store.snapshot.about["made_with"]):
+        way_out = f"'frz extract --ckpt {asked.backbone} --check' says whether it matters"
+        note(f"warning: the features were made with other {'; '.join(changed)}; {way_out}")
+    return store
 
 
 def find_features(asked: Features, artifacts: Path, place: str | None = None) -> EventStore:
