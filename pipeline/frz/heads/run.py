@@ -19,6 +19,7 @@ from frz.config import StrictModel, digest_of, import_class, parse
 from frz.errors import CheckpointError, IdentityError
 from frz.heads.contract import HEADS, Head
 from frz.lineage import changed_since, versions
+from frz.loading.balance import balanced
 from frz.loading.source import ReaderSource
 from frz.location import location
 from frz.progress import note, progress
@@ -95,10 +96,9 @@ def train(
 
     head, trainer = begun.head, config.trainer
     table = prepare(head, store)
-    splits = splits_of(store)
     if not resumable(begun.folder):
-        head.fit([table.events(splits["train"])])
-    train_events, val_events = sources(table, head, trainer, splits)
+        head.fit([table.events(store.split("train"))])
+    train_events, val_events = sources(begun, table)
     result = fit(
         head,
         train_events,
@@ -180,10 +180,9 @@ def splits_of(store: EventStore) -> dict[str, NDArray[np.int64]]:
     return {split: store.split(split) for split in store.snapshot.split.fractions}
 
 
-def sources(
-    table: EventTable, head: Head, trainer: TrainerConfig, splits: Mapping[str, NDArray[np.int64]]
-) -> tuple[BatchSource, BatchSource]:
-    """Training and validation events in batches."""
+def sources(begun: HeadRun, table: EventTable) -> tuple[BatchSource, BatchSource]:
+    """Training and validation events of a run in batches."""
+    head, trainer, store, splits = begun.head, begun.config.trainer, begun.store, splits_of(begun.store)
     train_events = ReaderSource(
         table,
         head.prepared.arrays,
@@ -191,6 +190,7 @@ def sources(
         positions=splits["train"],
         seed=trainer.data_seed,
         window=trainer.window,
+        draw=balanced(trainer.balance, store, splits["train"], trainer.data_seed),
     )
     val_events = ReaderSource(
         table, head.prepared.arrays, trainer.batch_size, positions=splits.get("val", splits["train"][:0]), shuffle=False

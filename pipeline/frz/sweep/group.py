@@ -15,19 +15,16 @@ from frz.heads.run import HeadRun
 from frz.sweep.space import Point
 from frz.training.config import TrainerConfig, pick_device
 from frz.training.loop import resumable
+from frz.training.schedules import ScheduleConfig
 
-PER_HEAD = frozenset({"seed", "lr", "weight_decay", "clip_norm", "patience", "warmup", "schedule"}) | {
-    "initial_lr_fraction",
-    "final_lr_fraction",
-}
+PER_HEAD = frozenset({"seed", "lr", "weight_decay", "clip_norm", "patience", *ScheduleConfig.model_fields})
 """Keys of `trainer` that heads of one stack may differ in."""
 PER_STACK = frozenset({"betas", "eps"})
 """Keys that stacks of one pass may differ in."""
-PER_PASS = frozenset({"data_seed", "batch_size", "window", "max_epochs", "val_every", "device"})
+PER_PASS = frozenset({"data_seed", "batch_size", "window", "max_epochs", "val_every", "balance", "device"})
 """Keys that a pass has in common."""
 ANY = frozenset({"checkpoint_minutes"})
 """Keys that do not matter: a pass is not saved half-way."""
-SCHEDULES = frozenset({"one_cycle", "cosine_warmup", "constant"})
 OWN_RATE = "dropout"
 """Setting of a head that is its dropout layers' rate."""
 
@@ -60,7 +57,7 @@ def alone_because(member: Member) -> str | None:
     for key, field in TrainerConfig.model_fields.items():
         if key not in known and getattr(trainer, key) != field.get_default(call_default_factory=True):
             return f"trainer.{key} = {getattr(trainer, key)}"
-    if trainer.schedule not in SCHEDULES:
+    if trainer.schedule == "schedule_free":
         return f"trainer.schedule = {trainer.schedule}"
     for name, part in head.named_modules():
         if isinstance(part, nn.modules.dropout._DropoutNd) and type(part) is not nn.Dropout:
@@ -93,7 +90,7 @@ def _pass_key(member: Member) -> str:
     """What decides what prepared events are, and in which order they come."""
     kind, asked = type(member.run.head), member.run.asked
     settings = {key: value for key, value in asked["model"].items() if key not in kind.not_in_prefix}
-    trainer = {key: getattr(member.trainer, key) for key in sorted(PER_PASS - {"device"})}
+    trainer = {key: asked["trainer"].get(key) for key in sorted(PER_PASS - {"device"})}
     return canonical_json(
         {
             "head": f"{kind.__module__}:{kind.__qualname__}",

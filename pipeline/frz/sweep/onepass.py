@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from frz.errors import TrainingError
-from frz.heads.run import prepare, sources, splits_of
+from frz.heads.run import prepare, sources
 from frz.progress import note, progress
 from frz.store.table import EventTable
 from frz.sweep.group import Member, device_of, stacks
@@ -63,11 +63,10 @@ def train_pass(
     """
     first, device = members[0], device_of(list(members))
     table = prepare(first.run.head, first.run.store)
-    splits = splits_of(first.run.store)
-    train, val = sources(table, first.run.head, first.trainer, splits)
+    train, val = sources(first.run, table)
     if train.n_events == 0:
         raise TrainingError("no event to train on", where=first.name, way_out="check the split of the data set")
-    events = table.events(splits["train"])
+    events = table.events(first.run.store.split("train"))
     for member in members:
         member.run.head.fit([events])
     del events
@@ -77,13 +76,13 @@ def train_pass(
     monitored = "val/loss" if val.n_events else "train/loss"
     teams: list[Team] = []
     unfit: dict[str, str] = {}
-    n_steps, sizes = first.trainer.max_epochs * len(plan), dict[str, int]()
+    sizes: dict[str, int] = {}
     for alike in stacks(members):
         for chosen in _cut(alike, stack_size(alike[0].run.head.to(device), batch)):
             if (reason := _difference([member.run.head for member in chosen], batch, device)) is not None:
                 unfit |= {member.name: reason for member in chosen}
                 continue
-            teams.append(Team(chosen, device, n_steps, monitored))
+            teams.append(Team(chosen, device, len(plan), monitored))
             sizes |= {member.name: len(chosen) for member in chosen}
     pass_ = _Pass(teams, train, val, device, first.trainer.max_epochs, first.trainer.val_every)
     pass_.go(halving, rivals, lambda course: done(table, course))

@@ -15,7 +15,7 @@ from frz.sweep.optimiser import StackedAdamW
 from frz.sweep.stack import PREFIX, Stack
 from frz.training.optimisers import split_parameters
 from frz.training.record import Metrics
-from frz.training.schedules import lr_factor
+from frz.training.schedules import Schedule
 from frz.training.source import Batch
 
 
@@ -24,6 +24,7 @@ class Course:
     """How the training of one head has gone so far."""
 
     member: Member
+    schedule: Schedule
     lines: list[Metrics] = field(default_factory=list)
     """Of `metrics.jsonl`, one per epoch."""
     best: Metrics = field(default_factory=dict)
@@ -52,14 +53,16 @@ class Team:
         Of one stack, with fitted heads.
     device : torch.device
     n_steps : int
-        Optimiser steps of a whole run.
+        Optimiser steps of an epoch.
     monitored : str
         Entry of a line of metrics that decides which epoch is best.
     """
 
     def __init__(self, members: Sequence[Member], device: torch.device, n_steps: int, monitored: str) -> None:
         heads = [member.run.head for member in members]
-        self.courses = [Course(member) for member in members]
+        self.courses = [
+            Course(member, Schedule(member.trainer, member.trainer.max_epochs, n_steps)) for member in members
+        ]
         self.over: list[Course] = []
         self.stack = Stack(heads, [member.trainer.seed for member in members], device)
         decayed = {id(parameter) for parameter in split_parameters(heads[0])[0]}
@@ -67,7 +70,7 @@ class Team:
         trainer = members[0].trainer
         decay = [member.trainer.weight_decay for member in members]
         self.optimiser = StackedAdamW(self.stack.parameters, names, decay, trainer.betas, trainer.eps)
-        self._n_steps, self._monitored, self._steps = n_steps, monitored, 0
+        self._monitored, self._steps = monitored, 0
         self._log, self._val = _Log(), _Log()
 
     def step(self, batch: Batch, n_events: int, where: str) -> None:
@@ -90,8 +93,7 @@ class Team:
         self._part_with({name: values[name] for name in ("loss", "grad_norm") if name in values}, where)
 
     def _rate(self, course: Course, step: int) -> float:
-        trainer = course.member.trainer
-        return trainer.lr * lr_factor(trainer, step, self._n_steps)
+        return course.member.trainer.lr * course.schedule.factor(step)
 
     def _part_with(self, values: Mapping[str, Tensor], where: str) -> None:
         """Let heads go that have a value that is not finite."""
@@ -131,6 +133,7 @@ class Team:
         value, best = line.get(self._monitored), course.best.get(self._monitored)
         patience = course.member.trainer.patience
         if value is not None:
+            course.schedule.validated(value)
             if value < (math.inf if best is None else best):
                 course.best, course.stale = line, 0
                 course.weights = _copy(self.stack.state(row))
