@@ -108,8 +108,9 @@ def _stack_key(member: Member) -> str:
     """What decides which operations a head does: all its settings but those that are numbers of its own."""
     head, trainer = member.run.head, member.trainer
     settings: dict[str, Any] = dict(member.run.asked["model"])
-    rates = [part.p for part in head.modules() if isinstance(part, nn.Dropout)]
-    if OWN_RATE in settings and rates and set(rates) == {settings[OWN_RATE]}:
+    rates = {part.p for part in head.modules() if isinstance(part, nn.Dropout)}
+    asked = settings.get(OWN_RATE)
+    if rates and rates == set(asked if isinstance(asked, list) else [asked]):
         del settings[OWN_RATE]
     shapes = {name: [list(value.shape), value.requires_grad] for name, value in head.named_parameters()}
     return canonical_json({"settings": settings, "shapes": shapes, "betas": trainer.betas, "eps": trainer.eps})
