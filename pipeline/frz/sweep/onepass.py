@@ -128,7 +128,7 @@ class _Pass:
                 with closing(self.train.batches(plan)) as batches:
                     for number, (positions, batch) in enumerate(zip(plan, batches, strict=True)):
                         moved = _moved(batch, self.device)
-                        for team in self.teams:
+                        for team in self.running:
                             team.step(moved, len(positions), f"epoch {epoch + 1}, step {number + 1}")
                         unreported += len(positions)
                         if time.monotonic() - reported >= REPORT_SECONDS:
@@ -144,6 +144,11 @@ class _Pass:
                         done(course)
 
     @property
+    def running(self) -> list[Team]:
+        """Stacks that have a head left."""
+        return [team for team in self.teams if team.courses]
+
+    @property
     def n_heads(self) -> int:
         """Heads under way."""
         return sum(len(team.courses) for team in self.teams)
@@ -155,11 +160,11 @@ class _Pass:
             with closing(self.val.batches(plan)) as batches:
                 for positions, batch in zip(plan, batches, strict=True):
                     moved = _moved(batch, self.device)
-                    for team in self.teams:
+                    for team in self.running:
                         team.validate(moved, len(positions))
         rate = self.train.n_events / max(trained, 1e-9)
         times = {"seconds": time.monotonic() - started, "events_per_s": rate}
-        for team in self.teams:
+        for team in self.running:
             team.end_epoch(times)
 
     def _cut(self, halving: HalvingConfig, epoch: int, rivals: Mapping[str, Sequence[Metrics]]) -> None:

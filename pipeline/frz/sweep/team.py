@@ -73,10 +73,14 @@ class Team:
         self._monitored, self._steps = monitored, 0
         self._log, self._val = _Log(), _Log()
 
-    def step(self, batch: Batch, n_events: int, where: str) -> None:
-        """One optimiser step of every head; a head whose loss or gradient is not finite leaves."""
-        if not self.courses:
-            return
+    def step(self, batch: Batch, n_events: int, where: str) -> Tensor:
+        """One optimiser step of every head; a head whose loss or gradient is not finite leaves.
+
+        Returns
+        -------
+        Tensor (K,)
+            Losses before the step.
+        """
         self.stack.train(True)
         losses, parts = self.stack.losses(batch)
         self.optimiser.zero_grad()
@@ -91,6 +95,7 @@ class Team:
         self._steps += 1
         self._log.add(n_events, values)
         self._part_with({name: values[name] for name in ("loss", "grad_norm") if name in values}, where)
+        return values["loss"]
 
     def _rate(self, course: Course, step: int) -> float:
         return course.member.trainer.lr * course.schedule.factor(step)
@@ -108,10 +113,9 @@ class Team:
     @torch.no_grad()
     def validate(self, batch: Batch, n_events: int) -> None:
         """Validation losses of a batch."""
-        if self.courses:
-            self.stack.train(False)
-            losses, parts = self.stack.losses(batch)
-            self._val.add(n_events, {**parts, "loss": losses})
+        self.stack.train(False)
+        losses, parts = self.stack.losses(batch)
+        self._val.add(n_events, {**parts, "loss": losses})
 
     def end_epoch(self, times: Mapping[str, float]) -> None:
         """Write a line for each head; heads whose patience is over, or whose validation is not finite, leave."""
