@@ -78,7 +78,7 @@ def train_pass(
     unfit: dict[str, str] = {}
     sizes: dict[str, int] = {}
     for alike in stacks(members):
-        for chosen in _cut(alike, stack_size(alike[0].run.head.to(device), batch)):
+        for chosen in cut(alike, stack_size(alike[0].run.head.to(device), batch)):
             if (reason := _difference([member.run.head for member in chosen], batch, device)) is not None:
                 unfit |= {member.name: reason for member in chosen}
                 continue
@@ -89,7 +89,7 @@ def train_pass(
     return Passed(table, [course for team in teams for course in team.over], unfit, sizes)
 
 
-def _cut(alike: list[Member], most: int) -> list[list[Member]]:
+def cut(alike: list[Member], most: int) -> list[list[Member]]:
     """Stacks of nearly equal size; heads one by one where that is faster."""
     n_stacks = ceil(len(alike) / most) if len(alike) >= LEAST else len(alike)
     return [alike[len(alike) * i // n_stacks : len(alike) * (i + 1) // n_stacks] for i in range(n_stacks)]
@@ -137,7 +137,7 @@ class _Pass:
                 bar.advance(unreported, epoch=epoch + 1, heads=self.n_heads)
                 self._end(epoch, started)
                 if halving and epoch + 1 in cuts:
-                    self._cut(halving, epoch + 1, rivals)
+                    self._drop(halving, epoch + 1, rivals)
                 for course in (course for team in self.teams for course in team.over):
                     if id(course) not in told:
                         told.add(id(course))
@@ -167,7 +167,7 @@ class _Pass:
         for team in self.running:
             team.end_epoch(times)
 
-    def _cut(self, halving: HalvingConfig, epoch: int, rivals: Mapping[str, Sequence[Metrics]]) -> None:
+    def _drop(self, halving: HalvingConfig, epoch: int, rivals: Mapping[str, Sequence[Metrics]]) -> None:
         """Drop the points that are not among the best."""
         running = [course for team in self.teams for course in team.courses]
         over = [course for team in self.teams for course in team.over if course.over in ("early", "whole")]
