@@ -87,10 +87,11 @@ class StackedAdamW:
         together = len(set(rates)) == 1 and len(set(self._decay)) == 1
         pieces = self._pieces(together)
         gradients = {name: value.grad for name, value in self._parameters.items() if value.grad is not None}
-        for row, (decayed, plain) in enumerate(pieces):
-            for names, piece in zip(self._names(), (decayed, plain), strict=True):
-                rows = [gradients[name] if together else gradients[name][row] for name in names]
-                self._move(piece, rows, rates[row])
+        rows = {name: [grad] if together else grad.unbind() for name, grad in gradients.items()}
+        step = torch.tensor(float(self._steps), device=next(iter(gradients.values())).device)
+        for place, names in enumerate(self._names()):
+            for row, piece in enumerate(pieces):
+                self._move(piece[place], [rows[name][row] for name in names], rates[row], step)
 
     def _names(self) -> tuple[list[str], list[str]]:
         decayed = [name for name in self._parameters if name in self._decayed]
@@ -109,10 +110,9 @@ class StackedAdamW:
         decay = self._decay[row] if names and names[0] in self._decayed else 0.0
         return _Slice(part(self._parameters), part(self._first), part(self._second), decay)
 
-    def _move(self, piece: _Slice, gradients: list[Tensor], rate: float) -> None:
-        if not piece.parameters:
+    def _move(self, piece: _Slice, gradients: list[Tensor], rate: float, step: Tensor) -> None:
+        if not gradients:
             return
-        step = torch.tensor(float(self._steps), device=gradients[0].device)
         torch._fused_adamw_(
             piece.parameters,
             gradients,
