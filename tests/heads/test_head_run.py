@@ -9,7 +9,7 @@ import pytest
 from conftest import TINY_BACKBONE, TINY_HEAD
 from frz import artifacts as names
 from frz.errors import CheckpointError, ConfigError, IdentityError
-from frz.heads.run import load_head, predict, prepare, train
+from frz.heads.run import load_head, predict, prepare, score, train
 from frz.loading.balance import classes_of, draw_epoch
 from frz.pretrain import train as train_backbone
 from frz.store import EventStore
@@ -146,3 +146,14 @@ def test_balanced_training_sees_the_draws_and_validation_does_not(mine, monkeypa
         assert sorted(np.concatenate(val_events.plan(0)).tolist()) == store.split("val").tolist()
     with pytest.raises(ConfigError, match=r"trainer.balance: there is no array 'event/charge'"):
         train({**TINY_HEAD, "trainer": {**TINY_HEAD["trainer"], "balance": {"by": "event/charge"}}}, mine)
+
+
+@pytest.mark.parametrize("head", ["pooled", "linear-classifier", "mlp-classifier", "attention"])
+def test_other_heads_train_and_are_found_again(head, mine):
+    config = {**TINY_HEAD, "name": "other", "head": head, "model": {"assignment_threshold": 0.4}}
+    card = train(config, mine)
+    loaded, about = load_head("other", mine)
+    store = EventStore(about["features"]["store"], about["features"]["version"])
+    again = score(loaded, prepare(loaded, store), store.split("test"))
+    assert again == card["metrics"]["test"]
+    assert again["head"]["slots"] > 0

@@ -1,4 +1,4 @@
-"""Every head config for simulated muons trains, predicts and is measured, on random features with the names it needs."""
+"""Every head config for simulated muons trains, predicts and is measured, on random features with its names."""
 
 from pathlib import Path
 

@@ -186,3 +186,52 @@ def test_target_with_more_values_than_classes_is_named():
     head = LinearClassifier(LinearClassifierConfig(field="pt"), feature_schema())
     with pytest.raises(TrainingError, match=r"target 'pt' shows 8 values"):
         head.fit([head.prepare(feature_events())])
+
+
+FOCAL = {"class_weights": "balanced", "focal_gamma": 1.5}
+SPREAD = {"inverse_fields": ["pt"], "quantile_fields": ["pt", "phi"], "gaussian_fields": ["eta"], "bce_fields": ["q"]}
+OFFSET = {"offset_fields": {"phi": "d"}, "offset_hit": "a", "periodic_output": "vector", "log_fields": ["pt"]}
+
+
+@pytest.mark.parametrize(
+    ("head_class", "config"),
+    [
+        (ClassifierHead, {"norm": "batch", **FOCAL}),
+        (ClassifierHead, {"norm": "layer"}),
+        (PooledHead, SPREAD),
+        (PooledHead, OFFSET),
+    ],
+)
+def test_stacked_heads_train_as_each_alone(head_class, config):
+    config = {"dropout": 0.0, "hidden": [16, 8], **config}
+    heads = [head_class(parse(head_class.Config, config, "test"), feature_schema()) for _ in range(3)]
+    prepared = heads[0].prepare(feature_events())
+    for head in heads:
+        head.fit([prepared])
+        head.train()
+    batch = to_batch(prepared, heads[0].prepared)
+    parameters, buffers = torch.func.stack_module_state(heads)
+
+    def loss(weights: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> Any:
+        found = torch.func.functional_call(
+            _Loss(heads[0]), ({"head." + k: v for k, v in (weights | state).items()},), batch
+        )
+        return found, state
+
+    gradients, after = torch.func.vmap(torch.func.grad(loss, has_aux=True))(parameters, buffers)
+    for number, head in enumerate(heads):
+        head.loss(batch)[0].backward()
+        for name, parameter in head.named_parameters():
+            torch.testing.assert_close(gradients[name][number], parameter.grad, rtol=1e-4, atol=1e-6)
+        for name, value in head.named_buffers():
+            if name in after:
+                torch.testing.assert_close(after[name][number], value, rtol=1e-4, atol=1e-6)
+
+
+class _Loss(torch.nn.Module):
+    def __init__(self, head: ClassifierHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.head.loss(batch)[0]

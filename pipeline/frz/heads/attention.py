@@ -126,7 +126,7 @@ class _AttentionHead(RowHead):
 
     def look(self, block: EventArrays) -> None:
         """Mean and width of what members and slots say."""
-        self.standard.look(np.concatenate([matrix(block[_member(name)]) for name in self.attention.inputs], 1))
+        self.standard.look(*(block[_member(name)] for name in self.attention.inputs))
         if self.standard_own is not None:
             self.standard_own.look(block[f"{self.axis}/own"])
 

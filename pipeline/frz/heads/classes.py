@@ -81,11 +81,16 @@ class Classes(Answers):
         return (scale @ loss).unsqueeze(0)
 
     def predictions(self, raw: Tensor, shift: Tensor | None = None) -> dict[str, Tensor]:
-        """Likeliest value (N,); probability of the upper of two classes (N,), or of each of more (N, K)."""
+        """Likeliest value; `<label>_probability` of the upper of two classes, `<label>_probability_<value>` of more."""
         del shift
         label, probability = self.labels[0], raw.softmax(1)
         found = {label: self.values[raw.argmax(1)]}
-        return found | {f"{label}_probability": probability[:, 1] if self.n_output == 2 else probability}
+        if self.n_output == 2:
+            return found | {f"{label}_probability": probability[:, 1]}
+        return found | dict(zip(self._names(), probability.unbind(1), strict=True))
+
+    def _names(self) -> list[str]:
+        return [f"{self.labels[0]}_probability_{value:g}" for value in self.values.tolist()]
 
     def mean_outputs(self, n_member: int) -> Tensor:
         """ln of the shares of the classes."""
@@ -94,9 +99,11 @@ class Classes(Answers):
     def metrics(self, found: dict[str, Floats], truth: Floats) -> dict[str, float]:
         """Accuracy, AUROC, AUPRC, Brier score, log-loss (see `class_metrics`)."""
         label = self.labels[0]
-        probability = found[f"{label}_probability"]
         if self.n_output == 2:
-            probability = np.stack((1 - probability, probability), 1)
+            upper = found[f"{label}_probability"]
+            probability = np.stack((1 - upper, upper), 1)
+        else:
+            probability = np.stack([found[name] for name in self._names()], 1)
         known = self.values.cpu().numpy()
         true = np.abs(truth[:, :1] - known).argmin(1)
         return {f"{label}/{name}": value for name, value in class_metrics(probability, true).items()}

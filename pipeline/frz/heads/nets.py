@@ -11,6 +11,8 @@ from frz.heads.settings import NetSettings
 
 LEAST_SCALE = 1e-6
 """An input that varies less is left as it is."""
+LOOK_ROWS = 1 << 16
+"""Rows that are summed at once."""
 FAR = 10.0
 """Standardised inputs are clipped here: one absurd hit does not decide a batch."""
 
@@ -33,19 +35,22 @@ class Standard(nn.Module):
         self.register_buffer("scale", torch.ones(n_input))
         self._seen: list[tuple[int, NDArray[np.float64], NDArray[np.float64]]] = []
 
-    def look(self, values: NDArray[np.floating]) -> None:
-        """Take in a block (N, V) of the training split."""
-        exact = values.astype(np.float64)
-        self._seen.append((len(exact), exact.sum(0), np.square(exact).sum(0)))
+    def look(self, *columns: NDArray[np.generic]) -> None:
+        """Take in a block of the training split: arrays (N, ...) whose columns, joined, are the V inputs."""
+        for begin in range(0, len(columns[0]), LOOK_ROWS):
+            pieces = [values[begin : begin + LOOK_ROWS] for values in columns]
+            exact = np.concatenate([piece.reshape(len(piece), -1).astype(np.float64) for piece in pieces], 1)
+            self._seen.append((len(exact), exact.sum(0), np.square(exact).sum(0)))
 
     def settle(self) -> None:
         """Turn what was looked at into mean and width."""
+        nothing = np.zeros(len(self.centre))
         count = max(sum(n for n, _, _ in self._seen), 1)
-        mean = np.sum([total for _, total, _ in self._seen], axis=0) / count
-        square = np.sum([total for _, _, total in self._seen], axis=0) / count
+        mean = sum((total for _, total, _ in self._seen), nothing) / count
+        square = sum((total for _, _, total in self._seen), nothing) / count
         width = np.sqrt(np.maximum(square - np.square(mean), 0))
         self._seen = []
-        self.centre.copy_(torch.from_numpy(np.asarray(mean)))
+        self.centre.copy_(torch.from_numpy(mean))
         self.scale.copy_(torch.from_numpy(np.where(width > LEAST_SCALE * np.maximum(1, np.abs(mean)), width, 1.0)))
 
     def forward(self, values: Tensor) -> Tensor:

@@ -118,10 +118,10 @@ class VectorHead(RowHead):
 
     def features(self, events: EventArrays, rows: Rows) -> EventArrays:
         """Join what is the member's own, what it holds, and how its hits bend."""
-        n_row, pieces = len(rows.row), [matrix(events[name])[rows.row] for name in self.own]
+        n_row, pieces = len(rows.row), [matrix(events[name][rows.row]) for name in self.own]
         for name in self.pooled:
             if self.axis == "slot":
-                values = matrix(events[name])[rows.pairs["pair/row"]]
+                values = matrix(events[name][rows.pairs["pair/row"]])
                 weights, offsets = torch.from_numpy(rows.pairs["pair/weight"]), rows.pairs["pair/offsets"]
             else:
                 values, offsets = matrix(events[name]), edges(events, self.schema, axis_of(name))
