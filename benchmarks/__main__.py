@@ -12,6 +12,7 @@ BENCHMARKS: Mapping[str, str] = {
     "muon_resolution": "benchmarks.muon_resolution",
     "on_the_fly": "benchmarks.on_the_fly",
     "reads": "benchmarks.reads",
+    "schedules": "benchmarks.schedules",
     "stage2": "benchmarks.stage2",
     "stores": "benchmarks.stores",
 }

@@ -14,6 +14,7 @@ from frz.errors import CheckpointError, ConfigError, IdentityError
 from frz.heads.prefix import prepare
 from frz.heads.regression import RegressionHead
 from frz.heads.run import load_head, predict, train
+from frz.loading.balance import classes_of, draw_epoch
 from frz.pretrain import train as train_backbone
 from frz.progress import show
 from frz.store import EventStore
@@ -188,3 +189,32 @@ def test_mistakes_are_one_line(tiny, change, message):
 def test_the_checkpoint_of_a_backbone_is_no_head(tiny):
     with pytest.raises(CheckpointError, match="not the checkpoint of a head"):
         load_head(str(names.weights("tiny", tiny)), tiny)
+
+
+def test_balanced_training_sees_the_draws_and_validation_does_not(mine, monkeypatch):
+    """Of both stages: sources are caught on their way to the loop."""
+    caught = []
+
+    class Caught(Exception):
+        pass
+
+    def catch(module, train_events, val_events, *arguments, **keywords):
+        caught.append((train_events, val_events))
+        raise Caught
+
+    balance = {"by": "track/parameters", "column": "q", "mode": "sqrt"}
+    for path, run, values in (("heads.run", train, TINY_HEAD), ("pretrain", train_backbone, TINY_BACKBONE)):
+        monkeypatch.setattr(f"frz.{path}.fit", catch)
+        with pytest.raises(Caught):
+            run({**values, "trainer": {**values["trainer"], "balance": balance, "data_seed": 4}}, mine)
+    for store, (train_events, val_events) in zip(
+        (EventStore(names.features("tiny", mine).path), EventStore(mine / "datasets/tiny")), caught, strict=True
+    ):
+        split = store.split("train")
+        classes = classes_of(store, "track/parameters", "q", split)
+        expected = split[draw_epoch(classes, "sqrt", seed=4, epoch=2)]
+        assert len(np.unique(expected)) < len(expected)
+        assert sorted(np.concatenate(train_events.plan(2)).tolist()) == expected.tolist()
+        assert sorted(np.concatenate(val_events.plan(0)).tolist()) == store.split("val").tolist()
+    with pytest.raises(ConfigError, match=r"trainer.balance: there is no array 'event/charge'"):
+        train({**TINY_HEAD, "trainer": {**TINY_HEAD["trainer"], "balance": {"by": "event/charge"}}}, mine)

@@ -15,7 +15,7 @@ from frz.training import checkpoint
 from frz.training.config import TrainerConfig, pick_device
 from frz.training.loop import DRAIN_STEPS, fit, resumable
 from frz.training.record import BEST, LAST, METRICS, STATE
-from frz.training.schedules import lr_factor
+from frz.training.schedules import Schedule
 from frz.training.source import Batch
 
 
@@ -67,7 +67,7 @@ def test_the_loop_is_these_steps(tmp_path: Path, clip: float, precision: str) ->
         sums = {"loss": 0.0, "abs": 0.0}
         for batch in source.batches(source.plan(epoch)):
             for group in optimiser.param_groups:
-                group["lr"] = config.lr * lr_factor(config, step, 3 * STEPS)
+                group["lr"] = config.lr * Schedule(config, 3, STEPS).factor(step)
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 loss, parts = net.loss(batch)
             optimiser.zero_grad()

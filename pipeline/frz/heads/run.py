@@ -19,6 +19,7 @@ from frz.errors import CheckpointError, IdentityError
 from frz.heads.contract import HEADS, Head
 from frz.heads.prefix import PREPARE_EVENTS, prepared
 from frz.lineage import changed_since, versions
+from frz.loading.balance import balanced
 from frz.loading.blocks import BlockSource, PreparedEvents
 from frz.loading.config import LoadingConfig
 from frz.loading.order import labels_of, shuffle_quality
@@ -140,7 +141,12 @@ def train(
     }
     events = PreparedEvents(table, head.prepared.arrays, residency.mode, device, config.loading.window)
     train_events = BlockSource(
-        events, trainer.batch_size, splits["train"], order=config.loading, seed=trainer.data_seed
+        events,
+        trainer.batch_size,
+        splits["train"],
+        order=config.loading,
+        seed=trainer.data_seed,
+        draw=balanced(trainer.balance, store, splits["train"], trainer.data_seed),
     )
     val_events = BlockSource(events, trainer.batch_size, splits.get("val", splits["train"][:0]))
     result = fit(

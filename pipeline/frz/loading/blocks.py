@@ -4,7 +4,7 @@ On the device and in memory they are gathered from all events. Of a mapped store
 plan shuffles together, block by block in the order of the file, while batches are gathered from those before.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from frz.loading.balance import Draw
 from frz.loading.buffer import EventBuffer
 from frz.loading.execute import ahead
 from frz.loading.held import HeldEvents, held_names
@@ -114,7 +115,7 @@ class BlockSource:
     seed : int
         Of the random order.
     draw : callable, optional
-        From the number of an epoch to the events that make it: places in `positions`, sorted, repeats allowed.
+        Which events make an epoch (`frz.loading.balance`); default each once.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class BlockSource:
         *,
         order: OrderConfig | None = None,
         seed: int = 0,
-        draw: Callable[[int], NDArray[np.int64]] | None = None,
+        draw: Draw | None = None,
     ) -> None:
         self._events, self._batch_size, self._positions = events, batch_size, positions
         self._order, self._seed, self._draw = order, seed, draw

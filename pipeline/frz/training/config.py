@@ -3,11 +3,23 @@
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from frz.config import StrictModel
 from frz.errors import TrainingError
 from frz.training.optimisers import OptimiserConfig
 from frz.training.schedules import ScheduleConfig
+
+
+class BalanceConfig(StrictModel):
+    """Draw training events by class, with replacement (`frz.loading.balance`)."""
+
+    by: str
+    """Array of class labels, whole numbers: one per event, or per member (then the event's rarest label counts)."""
+    column: str | None = None
+    """Column of it that holds the label, where it has columns."""
+    mode: Literal["inverse", "sqrt"] = "inverse"
+    """Weight of an event of a class of n events: 1 / n, which makes all classes equally frequent, or 1 / sqrt(n)."""
 
 
 class TrainerConfig(OptimiserConfig, ScheduleConfig):
@@ -29,12 +41,23 @@ class TrainerConfig(OptimiserConfig, ScheduleConfig):
     """Initial weights and dropout."""
     data_seed: int = Field(default=0, ge=0)
     """Order of the events."""
+    balance: BalanceConfig | None = None
+    """Draw the training events of each epoch by class; default every event once."""
     val_every: int = Field(default=1, ge=1)
     """Epochs from one validation to the next; the last epoch is always validated."""
     patience: int = Field(default=0, ge=0)
     """Stop after so many validations without a better loss; 0 never stops early."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
     """Longest time between two saves of the state within an epoch; 0 saves after every step."""
+
+    @model_validator(mode="after")
+    def _schedule_free_optimisers(self) -> "TrainerConfig":
+        if self.schedule == "schedule_free":
+            if self.optimiser not in ("adamw", "sgd"):
+                raise ValueError(f"schedule_free is made for optimiser adamw or sgd, not {self.optimiser}")
+            if self.betas is not None and not 0 < self.betas[0] < 1:
+                raise ValueError("schedule_free needs a first number of betas between 0 and 1")
+        return self
 
 
 TIMING = ("seconds", "events_per_s")

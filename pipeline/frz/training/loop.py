@@ -22,9 +22,9 @@ from frz.training.checkpoint import load_into
 from frz.training.config import TrainerConfig, pick_device
 from frz.training.interrupt import deferred_interrupt
 from frz.training.lock import only_writer
-from frz.training.optimisers import build_optimiser
+from frz.training.optimisers import build_optimiser, hold_average
 from frz.training.record import STATE, Meta, Metrics, Record, under
-from frz.training.schedules import lr_factor, set_lr
+from frz.training.schedules import Schedule, set_lr
 from frz.training.source import Batch, BatchSource, Plan, Trainable, describe
 from frz.training.state import own_random, random_tensors, restore_optimiser, restore_random, state_tensors
 from frz.training.steplog import StepLog
@@ -166,9 +166,10 @@ class _Run:
         self.module, self.train, self.val, self.config, self.record = module, train, val, config, record
         self.device, self.interrupted = device, interrupted
         self.loss = cast(Trainable, module).loss
-        self.optimiser = build_optimiser(config, module)
+        self.optimiser = build_optimiser(config, module, schedule_free=config.schedule == "schedule_free")
         self.parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         self.n_steps = len(train.plan(0))  # per epoch
+        self.schedule = Schedule(config, config.max_epochs, self.n_steps)
         self.monitored = "val/loss" if val else "train/loss"
         self.at, self.log = _Position(), StepLog()
         self._saved_at, self._save_cost = time.monotonic(), 0.0
@@ -227,10 +228,12 @@ class _Run:
                     self._check(plan)
                     self._pause(started)
         self._check(plan)
+        hold_average(self.optimiser, True)  # after every epoch, validated or not, since it rounds
         bar.advance(unreported, epoch=at.epoch + 1, loss=self.log.latest("loss"))
 
     def _step(self, batch: Batch, n_events: int) -> None:
         set_lr(self.optimiser, self._lr(self.step))
+        hold_average(self.optimiser, False)
         loss, values = self._loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -247,7 +250,7 @@ class _Run:
         return loss, {**parts, "loss": loss}
 
     def _lr(self, step: int) -> float:
-        return self.config.lr * lr_factor(self.config, step, self.config.max_epochs * self.n_steps)
+        return self.config.lr * self.schedule.factor(step)
 
     def _check(self, plan: Plan) -> None:
         """Fetch the losses so far; stop at one that is not finite, before anything of it is saved."""
@@ -287,6 +290,7 @@ class _Run:
         at = self.at
         value, best = line.get(self.monitored), at.best.get(self.monitored)
         if value is not None:
+            self.schedule.validated(value)
             if value < (math.inf if best is None else best):
                 at.best, at.stale = line, 0
                 self.record.add_best(self.module.state_dict(), line)
@@ -313,7 +317,8 @@ class _Run:
         groups["log"] = self.log.tensors()
         tensors = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
         last = (weights, self.at.last) if self.at.batch == 0 else None
-        self.record.save(tensors, {"position": asdict(self.at), "optimiser": values}, last)
+        moving = {"position": asdict(self.at), "schedule": self.schedule.state(), "optimiser": values}
+        self.record.save(tensors, moving, last)
         self._saved_at = time.monotonic()
         self._save_cost = self._saved_at - begun
 
@@ -325,6 +330,7 @@ class _Run:
         tensors, meta = found
         self.at = _Position(**meta["position"])
         load_into(self.module, under("model/", tensors), str(self.record.path / STATE))
+        self.schedule.restore(meta["schedule"])
         restore_optimiser(self.optimiser, under("optimiser/", tensors), meta["optimiser"])
         restore_random(under("random/", tensors), self.device)
         self.log = StepLog.from_tensors(under("log/", tensors), self.at.batch)
