@@ -9,6 +9,7 @@ BENCHMARKS: Mapping[str, str] = {
     "codecs": "benchmarks.codecs",
     "extract": "benchmarks.extract",
     "kills": "benchmarks.kills",
+    "loader": "benchmarks.loader",
     "muon_resolution": "benchmarks.muon_resolution",
     "on_the_fly": "benchmarks.on_the_fly",
     "reads": "benchmarks.reads",

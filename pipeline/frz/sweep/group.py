@@ -70,8 +70,8 @@ def alone_because(member: Member) -> str | None:
 
 
 def passes(members: Iterable[Member]) -> list[list[Member]]:
-    """Members that share a pass, in the order of the sweep."""
-    return _grouped(members, _pass_key)
+    """Members that share a pass, in the order of the sweep but for what shares prepared events."""
+    return [sharing for same in _grouped(members, prefix_key) for sharing in _grouped(same, _pass_key)]
 
 
 def stacks(members: Iterable[Member]) -> list[list[Member]]:
@@ -86,22 +86,25 @@ def _grouped(members: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]
     return list(groups.values())
 
 
-def _pass_key(member: Member) -> str:
-    """What decides what prepared events are, and in which order they come."""
+def prefix_key(member: Member) -> str:
+    """What decides what prepared events are, and where they lie."""
     kind, asked = type(member.run.head), member.run.asked
-    settings = {key: value for key, value in asked["model"].items() if key not in kind.not_in_prefix}
-    trainer = {key: asked["trainer"].get(key) for key in sorted(PER_PASS - {"device"})}
     return canonical_json(
         {
             "head": f"{kind.__module__}:{kind.__qualname__}",
             "features": asked["features"]["hash"],
-            "settings": settings,
+            "settings": {key: value for key, value in asked["model"].items() if key not in kind.not_in_prefix},
             "prepared": member.run.head.prepared.model_dump(mode="json"),
-            "trainer": trainer,
+            "loading": member.point.config.loading.model_dump(mode="json"),
             "device": str(pick_device(member.trainer.device)),
-            "loading": asked.get("loading"),
         }
     )
+
+
+def _pass_key(member: Member) -> str:
+    """What decides in which batches they come, and how often."""
+    trainer = member.run.asked["trainer"]
+    return canonical_json({key: trainer.get(key) for key in sorted(PER_PASS - {"device"})})
 
 
 def _stack_key(member: Member) -> str:

@@ -11,9 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from frz.heads.run import conclude
+from frz.heads.run import Sources, conclude
 from frz.store.atomic import write_file
-from frz.store.table import EventTable
 from frz.sweep.team import Course
 from frz.training import run
 from frz.training.checkpoint import load_into, save
@@ -23,15 +22,15 @@ from frz.training.loop import Result
 from frz.training.record import BEST, LAST, METRICS, Metrics
 
 
-def keep(course: Course, table: EventTable, sweep: Mapping[str, Any]) -> dict[str, Any]:
+def keep(course: Course, events: Sources, sweep: Mapping[str, Any]) -> dict[str, Any]:
     """Write the run of a head whose training is over; the card.
 
     Parameters
     ----------
     course : Course
         `whole` or `early`.
-    table : EventTable
-        Prepared events, for the metrics of the card.
+    events : Sources
+        Of the pass, for the metrics of the card.
     sweep : mapping
         What the card says of the sweep.
 
@@ -62,7 +61,7 @@ def keep(course: Course, table: EventTable, sweep: Mapping[str, Any]) -> dict[st
             resumed=False,
             begun_after=(0, 0),
         )
-        return conclude(begun, table, result, course.best, sweep=dict(sweep))
+        return conclude(begun, events, result, course.best, sweep=dict(sweep))
 
 
 def _meta(course: Course, weights: Mapping[str, Tensor], line: Metrics) -> dict[str, Any]:

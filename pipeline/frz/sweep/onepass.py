@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 
 from frz.errors import TrainingError
-from frz.heads.run import prepare, sources
+from frz.heads.prefix import Prefix
+from frz.heads.run import Sources, sources
 from frz.progress import note, progress
-from frz.store.table import EventTable
 from frz.sweep.group import Member, device_of, stacks
 from frz.sweep.halving import rungs, score_at, survivors
 from frz.sweep.space import HalvingConfig
@@ -28,8 +28,8 @@ REPORT_SECONDS = 0.2
 class Passed(NamedTuple):
     """What a pass came to."""
 
-    table: EventTable
-    """Prepared events."""
+    prefix: Prefix
+    """Prepared events, for passes that need the same."""
     courses: list[Course]
     unfit: dict[str, str]
     """Heads that cannot be stacked, and why."""
@@ -41,7 +41,8 @@ def train_pass(
     members: Sequence[Member],
     halving: HalvingConfig | None,
     rivals: Mapping[str, Sequence[Metrics]],
-    done: Callable[[EventTable, Course], None],
+    done: Callable[[Sources, Course], None],
+    prefix: Prefix | None = None,
 ) -> Passed:
     """Train heads that share a pass.
 
@@ -55,6 +56,8 @@ def train_pass(
         Lines of metrics of heads that were finished before and compete, by the name of their point.
     done : callable
         Told of each head whose training is over, when it is.
+    prefix : Prefix, optional
+        Prepared events of a pass before.
 
     Raises
     ------
@@ -62,14 +65,12 @@ def train_pass(
         If there is no event to train on.
     """
     first, device = members[0], device_of(list(members))
-    table = prepare(first.run.head, first.run.store)
-    train, val = sources(first.run, table)
+    events = sources(first.run, prefix)
+    train, val = events.train, events.val
     if train.n_events == 0:
         raise TrainingError("no event to train on", where=first.name, way_out="check the split of the data set")
-    events = table.events(first.run.store.split("train"))
     for member in members:
-        member.run.head.fit([events])
-    del events
+        member.run.head.fit(events.split("train"))
     plan = train.plan(0)
     with closing(train.batches(plan[:1])) as batches:
         batch = _moved(next(batches), device)
@@ -85,8 +86,8 @@ def train_pass(
             teams.append(Team(chosen, device, len(plan), monitored))
             sizes |= {member.name: len(chosen) for member in chosen}
     pass_ = _Pass(teams, train, val, device, first.trainer.max_epochs, first.trainer.val_every)
-    pass_.go(halving, rivals, lambda course: done(table, course))
-    return Passed(table, [course for team in teams for course in team.over], unfit, sizes)
+    pass_.go(halving, rivals, lambda course: done(events, course))
+    return Passed(events.prefix, [course for team in teams for course in team.over], unfit, sizes)
 
 
 def cut(alike: list[Member], most: int) -> list[list[Member]]:

@@ -15,14 +15,14 @@ import yaml
 from frz import artifacts as names
 from frz.config import parse, read_yaml
 from frz.errors import TrainingError
-from frz.heads.run import open_features, plan
+from frz.heads.prefix import Prefix
+from frz.heads.run import Sources, open_features, plan
 from frz.heads.run import train as train_alone
 from frz.progress import note
 from frz.store.atomic import full_disk, make_folder, write_file
 from frz.store.reader import EventStore
-from frz.store.table import EventTable
 from frz.sweep import results
-from frz.sweep.group import Member, alone_because, passes
+from frz.sweep.group import Member, alone_because, passes, prefix_key
 from frz.sweep.keep import keep
 from frz.sweep.onepass import train_pass
 from frz.sweep.results import Outcome
@@ -95,6 +95,7 @@ class Sweep:
         self.outcomes: dict[str, Outcome] = {}
         self._artifacts, self._features = artifacts, features
         self._stores: dict[str, EventStore] = {}
+        self._prefix: tuple[str, Prefix] | None = None
         self._earlier = self._dropped_earlier()
         self._sizes: dict[str, int] = {}  # of the stack that a head was in
         self._epochs: dict[str, int] = {}  # that a head was to train
@@ -146,15 +147,20 @@ class Sweep:
 
     def _pass(self, members: Sequence[Member]) -> dict[str, str]:
         """Train heads that share their batches; those that cannot be stacked, and why."""
+        key = prefix_key(members[0])
+        if self._prefix is not None and self._prefix[0] != key:
+            self._prefix = None  # before the next one takes memory
         rivals = {repr(one.chosen): one.lines for one in self.outcomes.values() if one.trained}
-        found = train_pass(members, self.config.halving, rivals, partial(self._done, len(members)))
+        done, known = partial(self._done, len(members)), self._prefix[1] if self._prefix else None
+        found = train_pass(members, self.config.halving, rivals, done, known)
+        self._prefix = key, found.prefix
         self._sizes |= found.sizes
         return found.unfit
 
-    def _done(self, n_members: int, table: EventTable, course: Course) -> None:
+    def _done(self, n_members: int, events: Sources, course: Course) -> None:
         member = course.member
         if course.over in ("whole", "early"):
-            card = keep(course, table, {"name": self.config.name, "heads": n_members})
+            card = keep(course, events, {"name": self.config.name, "heads": n_members})
             self._keep(_finished(member, card, True))
         elif course.over == "dropped":
             self._keep(_outcome(member, f"dropped after epoch {course.epochs}", course.lines))
