@@ -39,6 +39,7 @@ from frz.loading.batch import to_batch
 from frz.loading.blocks import BlockSource, PreparedEvents
 from frz.loading.frozen import FrozenBackbone
 from frz.loading.order import OrderConfig
+from frz.loading.source import ReaderSource
 from frz.pretrain import train
 from frz.store.reader import EventStore
 from frz.store.table import EventTable

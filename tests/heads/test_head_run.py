@@ -10,7 +10,8 @@ import pytest
 
 from conftest import TINY_BACKBONE, TINY_HEAD
 from frz import artifacts as names
-from frz.errors import CheckpointError, ConfigError, IdentityError
+from frz.errors import CheckpointError, ConfigError, IdentityError, TrainingError
+from frz.heads.contract import Head
 from frz.heads.prefix import prepare
 from frz.heads.regression import RegressionHead
 from frz.heads.run import load_head, predict, score, train
@@ -51,6 +52,22 @@ def test_a_finished_run_is_reported_with_metrics_beside_the_yardstick(tiny):
         assert set(metrics) == {"head", "training_mean"}
         assert metrics["head"]["slots"] == metrics["training_mean"]["slots"] > 0
         assert 0 <= metrics["head"]["q/accuracy"] <= 1
+
+
+def test_a_metric_of_the_head_decides_which_weights_are_best(mine):
+    """Measured on the validation split with the averaged weights, as `evaluate` would: the values agree."""
+    trainer = {**TINY_HEAD["trainer"], "monitor": "val/pt/rmse", "ema_decay": 0.9, "max_epochs": 3, "save_top_k": 2}
+    card = train({**TINY_HEAD, "name": "by-pt", "trainer": trainer}, mine)
+    run = names.head("by-pt", mine).path
+    values = [json.loads(line)["val/pt/rmse"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert card["epoch_metrics"]["best"]["val/pt/rmse"] == min(values)
+    assert card["metrics"]["val"]["head"]["pt/rmse"] == pytest.approx(min(values), rel=1e-6)
+    kept = sorted(path.name for path in run.glob("top-*"))
+    assert len(kept) == 2
+    head, _ = load_head(f"by-pt/{run.name}/{kept[0]}", mine)
+    assert isinstance(head, Head)
+    with pytest.raises(TrainingError, match=r"monitor = val/pt/rmes: no such metric; did you mean 'val/pt/rmse'\?"):
+        train({**TINY_HEAD, "trainer": {**trainer, "monitor": "val/pt/rmes", "monitor_mode": "min"}}, mine)
 
 
 def test_metrics_follow_from_the_predictions(tiny):

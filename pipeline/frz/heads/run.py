@@ -6,7 +6,7 @@ where it fits (`frz.loading.residency`).
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from frz.store.table import Reader
 from frz.training import run
 from frz.training.checkpoint import load, load_into, n_trainable
 from frz.training.config import TrainerConfig, pick_device
+from frz.training.distributed import World, joined
 from frz.training.loop import Result, fit, resumable
 from frz.training.record import BEST
 
@@ -94,9 +95,14 @@ def train(
         If the config and the features do not fit, or training cannot go on.
     """
     config = parse(HeadConfig, values, where)
+    with joined(config.trainer.device) as world:
+        return _train(config, artifacts, where, features, world)
+
+
+def _train(config: HeadConfig, artifacts: Path, where: str, features: str | None, world: World) -> dict[str, Any]:
     store = open_features(config.features, artifacts, features)
     begun = plan(config, store, artifacts, where)
-    if (finished := run.begin(begun.folder, begun.asked)) is not None:
+    if (finished := world.once(lambda: run.begin(begun.folder, begun.asked))) is not None:
         return run.told(finished, begun.folder, run.NOTHING_TO_DO, begun.then)
 
     head = begun.head
@@ -110,11 +116,13 @@ def train(
         config.trainer,
         begun.folder,
         meta=begun.meta,
+        measure=lambda module: score(cast(Head, module), events.prefix.reader, events.splits["val"])["head"],
         description=f"train {config.name}",
+        world=world,
     )
     tensors, best = load(begun.folder / BEST)
     load_into(head, tensors, str(begun.folder / BEST))
-    done = conclude(begun, events, result, best["metrics"])
+    done = world.once(lambda: conclude(begun, events, result, best["metrics"]))
     return run.told(done, begun.folder, result.status, begun.then)
 
 

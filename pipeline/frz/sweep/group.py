@@ -57,6 +57,8 @@ def alone_because(member: Member) -> str | None:
     for key, field in TrainerConfig.model_fields.items():
         if key not in known and getattr(trainer, key) != field.get_default(call_default_factory=True):
             return f"trainer.{key} = {getattr(trainer, key)}"
+    if trainer.val_every < 1:
+        return f"trainer.val_every = {trainer.val_every}"
     if trainer.schedule == "schedule_free":
         return f"trainer.schedule = {trainer.schedule}"
     for name, part in head.named_modules():

@@ -68,4 +68,4 @@ def _meta(course: Course, weights: Mapping[str, Tensor], line: Metrics) -> dict[
     """What the training loop keeps beside weights."""
     metrics = {key: value for key, value in line.items() if key not in TIMING}
     told = course.member.run.meta(weights)
-    return {"trainer": course.member.trainer.model_dump(mode="json"), "metrics": metrics, **told}
+    return {"trainer": course.member.trainer.model_dump(mode="json"), "metrics": metrics, "weights": "raw", **told}

@@ -85,7 +85,7 @@ def train_pass(
                 continue
             teams.append(Team(chosen, device, len(plan), monitored))
             sizes |= {member.name: len(chosen) for member in chosen}
-    pass_ = _Pass(teams, train, val, device, first.trainer.max_epochs, first.trainer.val_every)
+    pass_ = _Pass(teams, train, val, device, first.trainer.max_epochs, int(first.trainer.val_every))
     pass_.go(halving, rivals, lambda course: done(events, course))
     return Passed(events.prefix, [course for team in teams for course in team.over], unfit, sizes)
 
