@@ -3,6 +3,7 @@
 Particular: under `torchrun` the first process speaks for all.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,14 @@ AT_LENGTH = ("epoch_metrics", "versions")
 """What people are shown by `frz show` and not at the end of a training."""
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, as under configs/.")]
+
+
+class Residency(StrEnum):
+    """Where prepared events lie."""
+
+    device = "device"
+    ram = "ram"
+    mapped = "mapped"
 
 
 def backbone(
@@ -43,6 +52,10 @@ def head(
     data: Annotated[
         str | None, typer.Option("--data", metavar="NAME", help="Data set (muon-sim@2), in place of the config's.")
     ] = None,
+    residency: Annotated[
+        Residency | None,
+        typer.Option("--residency", help="Where prepared events lie while the head trains; default where they fit."),
+    ] = None,
     artifacts: options.Artifacts = None,
     overrides: options.Set = None,
     as_json: options.Json = False,
@@ -57,6 +70,7 @@ def head(
 
     _quiet_beside_the_first()
     chosen = [f"features.data={data}"] if data else []
+    chosen += [f"loading.residency={residency.value}"] if residency else []
     _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), features), as_json)
 
 

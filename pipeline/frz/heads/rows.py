@@ -68,6 +68,10 @@ class RowHead(Head):
         If arrays or columns are missing, or the threshold is below the stored floor.
     """
 
+    not_in_prefix = frozenset(
+        ("loss_weight", "field_weights", "class_weights", "focal_gamma", "point_loss", "beta", "nll_beta")
+        + ("periodic_output", "hidden", "norm", "dropout", "xavier")
+    )
     config: MemberSettings
     field_weights: Tensor
 
