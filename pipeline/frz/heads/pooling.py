@@ -98,6 +98,40 @@ def _side_by_side(info: Any, in_dims: tuple[int | None, ...], inputs: tuple[Tens
     return [one.flatten(1) for one in stacked]
 
 
+class _Rows(torch.autograd.Function):
+    """`index_select` of rows; under vmap torch would make a `gather` of it, with a slow backward."""
+
+    @staticmethod
+    def forward(values: Tensor, index: Tensor) -> Tensor:
+        return values.index_select(0, index)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        values, index = inputs
+        ctx.n_row = len(values)
+        ctx.save_for_backward(index)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.n_row, *grad.shape[1:]).index_add_(0, index, grad), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], values: Tensor, index: Tensor) -> tuple[Tensor, int]:
+        """K heads on the same rows are rows of K times as many columns."""
+        assert in_dims[1] is None, "the heads of a stack share their batch"
+        columns = values.movedim(in_dims[0] or 0, 1).flatten(1)  # (N, K D)
+        found: Tensor = _Rows.apply(columns, index)  # type: ignore[no-untyped-call]
+        return found.view(len(index), info.batch_size, -1), 1
+
+
+def rows_of(values: Tensor, index: Tensor) -> Tensor:
+    """Rows (P, D) of `values` (N, D) at `index` int64 (P,)."""
+    found: Tensor = _Rows.apply(values, index)  # type: ignore[no-untyped-call]
+    return found
+
+
 def segment_pool(values: Tensor, weights: Tensor, slot: Tensor, n_slot: int) -> Tensor:
     """Average, sum, maximum and minimum of the values of each slot.
 

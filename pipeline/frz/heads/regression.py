@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from frz.errors import ConfigError
 from frz.heads.contract import Batch
 from frz.heads.lines import line_coordinates
-from frz.heads.pooling import segment_pool, slot_of_pairs
+from frz.heads.pooling import rows_of, segment_pool, slot_of_pairs
 from frz.heads.rows import RowHead, Rows
 from frz.heads.settings import RegressionConfig
 from frz.heads.slots import columns_of, owners
@@ -172,10 +172,10 @@ class RegressionHead(RowHead):
                 line = torch.stack((along, across.clamp(-FAR, FAR), (4 * across).asinh()), 1)  # (P, 3)
                 found.append(self.raw_hit_net(torch.cat((scaled.index_select(0, hit), line), 1)))
             else:
-                found.append(self.raw_hit_net(scaled).index_select(0, hit))
+                found.append(rows_of(self.raw_hit_net(scaled), hit))
         if "encoded" in self.config.hit_nets:
             values = self.encoded_hit_net(batch[HIT_ARRAYS["encoded"]].float())
-            found.append(values.index_select(0, batch["pair/hit"]))
+            found.append(rows_of(values, batch["pair/hit"]))
         return found
 
 

@@ -8,7 +8,7 @@ its net (`forward`). Prepared arrays are called `slot/...` or `event/...`.
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from frz.errors import ConfigError, TrainingError, nearest
 from frz.heads.contract import Batch, Head
 from frz.heads.offsets import Offsets, innermost
 from frz.heads.pairs import assignment_arrays, check_threshold
-from frz.heads.settings import FieldSettings, MemberSettings
+from frz.heads.settings import FieldSettings, MemberSettings, after_prefix
 from frz.heads.slots import (
     MATCH,
     VALID,
@@ -71,6 +71,11 @@ class RowHead(Head):
 
     config: MemberSettings
     field_weights: Tensor
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "Config" in vars(cls):
+            cls.not_in_prefix = after_prefix(cls.Config)
 
     def __init__(self, config: MemberSettings, schema: Schema, axis: RowAxis = "slot") -> None:
         super().__init__(config, schema)

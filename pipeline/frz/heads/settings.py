@@ -1,6 +1,6 @@
 """What heads can be told about their members, targets and losses, and the settings of the regression head."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,8 @@ Weight = Annotated[float, Field(ge=0)]
 class MemberSettings(StrictModel):
     """Which members of an event are answered for, and where their truth is."""
 
+    AFTER_PREFIX: ClassVar[tuple[str, ...]] = ("loss_weight", "class_weights", "focal_gamma")
+    """Keys that `prepare` does not look at; each class of settings names its own."""
     target: str = "track/parameters"
     """Array of the truth: of true objects, which slots find by `query/match`, or of events for a head on events."""
     members: str = "member/hit"
@@ -49,6 +51,10 @@ class MemberSettings(StrictModel):
 class FieldSettings(MemberSettings):
     """Fields of numbers and flags."""
 
+    AFTER_PREFIX: ClassVar[tuple[str, ...]] = (
+        *("periodic_output", "quantile_fields", "quantiles", "gaussian_fields", "nll_beta"),
+        *("point_loss", "beta", "field_weights"),
+    )
     fields: tuple[str, ...] = Field(default=("eta", "phi", "pt", "q"), min_length=1)
     """Targets in output order: columns of `target`, or a ratio of two such as `q/pt`."""
     inverse_fields: tuple[str, ...] = ()
@@ -141,6 +147,7 @@ class FieldSettings(MemberSettings):
 class ClassSettings(MemberSettings):
     """One field of classes."""
 
+    AFTER_PREFIX: ClassVar[tuple[str, ...]] = ("classes",)
     field: str = "q"
     """Column of `target`; the name of the array itself (`event/label`: `label`) where it has no columns."""
     classes: int = Field(default=2, ge=2)
@@ -168,6 +175,7 @@ class ClassSettings(MemberSettings):
 class NetSettings(StrictModel):
     """The net between what a head sees and its answers."""
 
+    AFTER_PREFIX: ClassVar[tuple[str, ...]] = ("hidden", "norm", "dropout", "xavier")
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = (128,)
     """Widths of the hidden layers, in order; () = one linear map."""
     norm: Literal["batch", "layer", "none"] = "batch"
@@ -184,6 +192,11 @@ class NetSettings(StrictModel):
         return self
 
 
+def after_prefix(settings: type[StrictModel]) -> frozenset[str]:
+    """Keys of a head's settings that its `prepare` does not look at: all `AFTER_PREFIX` of its bases."""
+    return frozenset(key for base in settings.__mro__ for key in vars(base).get("AFTER_PREFIX", ()))
+
+
 def label_of(field: str) -> str:
     """Name of a field in predictions: a ratio `q/pt` is called `q_over_pt`."""
     return field.replace("/", "_over_")
@@ -192,6 +205,9 @@ def label_of(field: str) -> str:
 class RegressionConfig(FieldSettings):
     """Settings of the regression head."""
 
+    AFTER_PREFIX: ClassVar[tuple[str, ...]] = (
+        *("hit_net_hidden", "dim", "regression_hidden_dim", "regression_num_layers", "dropout"),
+    )
     hit_nets: tuple[Literal["raw", "encoded"], ...] = ("raw", "encoded")
     """What is pooled: scaled hit fields, hit embeddings, both, or nothing (query embedding alone)."""
     hit_fields: tuple[str, ...] | None = None
