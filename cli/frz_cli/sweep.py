@@ -28,10 +28,11 @@ def sweep(
     from frz.artifacts import root
     from frz.config import read_yaml
     from frz.evaluation.sweep_plots import draw
+    from frz.location import location
     from frz.sweep.run import sweep as run
 
     result = run(read_yaml(config, overrides or ()), root(artifacts), str(config), features)
-    result["plots"] = draw(Path(result["path"]))
+    result["plots"] = draw(location(result["path"]))
     if not as_json:
         shown = "points" if len(result["heads"]) > len(result["points"]) else "heads"
         rows = [{key: row[key] for key in row if not key.startswith("val/")} for row in result[shown][:SHOWN]]

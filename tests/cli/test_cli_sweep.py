@@ -26,7 +26,7 @@ def result(monkeypatch, tmp_path):
 def test_a_sweep_is_told_whole_as_json(result):
     done = CliRunner().invoke(app, ["sweep", "run.yaml", "--features", "muon", "--artifacts", "there", "--json"])
     assert json.loads(done.stdout) == {**result, "plots": ["sweep.png"]}
-    library.sweep.assert_called_once_with({"name": "s"}, Path("there").absolute(), "run.yaml", "muon")
+    library.sweep.assert_called_once_with({"name": "s"}, Path("there"), "run.yaml", "muon")
     plots.draw.assert_called_once_with(Path("there/sweeps/s"))
 
 
