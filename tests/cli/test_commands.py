@@ -67,6 +67,8 @@ HERE, SET = Path("there"), ["--set", "a.b=1", "--set", "c=x"]
         ),
         (["train-head", "run.yaml"], "frz.heads.run.train", ({"name": "a"}, HERE, "run.yaml", None)),
         (["evaluate", "eta", *SET], "frz.evaluation.run.evaluate", ("eta", HERE, {"a": {"b": 1}, "c": "x"})),
+        (["compare", "eta", "phi"], "frz.evaluation.compare.compare", (["eta", "phi"], HERE, "test")),
+        (["compare", "a", "b", "--split", "val"], "frz.evaluation.compare.compare", (["a", "b"], HERE, "val")),
         (
             ["predict", "eta", "--data", "velo", "--out", "p.parquet"],
             "frz.joint.predict.predict",
@@ -170,6 +172,27 @@ def test_an_evaluation_is_rows_of_numbers_with_their_intervals(library: Any) -> 
     ]
     result["binned"]["pt"]["outside"] = found
     assert "outside" in CliRunner().invoke(app, ["evaluate", "muon"]).stdout
+
+
+def test_heads_stand_side_by_side_and_the_best_is_marked(library: Any) -> None:
+    cells = {"a@1": {"value": 0.5, "low": 0.49, "high": 0.51}, "b@2": {"value": 0.6, "low": None, "high": None}}
+    result = {
+        "split": "test",
+        "events": 30,
+        "resamples": 200,
+        "heads": {"a@1": {"epochs": 3}, "b@2": {"epochs": 4}},
+        "config": {"trainer.lr": {"a@1": 0.1, "b@2": 0.2}},
+        "made_from": {},
+        "metrics": {"eta/width": {"best": "a@1", "heads": cells}},
+    }
+    library("frz.evaluation.compare.compare").return_value = result
+    lines = CliRunner().invoke(app, ["compare", "a", "b"]).stdout.splitlines()
+    assert [" ".join(line.split()) for line in lines] == [
+        *("split test", "events 30", "resamples 200"),
+        *("heads", "epochs", "a@1 3", "b@2 4"),
+        *("config", "a@1 b@2", "trainer.lr 0.1 0.2"),
+        *("metrics", "a@1 b@2", "eta/width 0.5 (0.49 to 0.51) * 0.6"),
+    ]
 
 
 def test_a_training_ends_in_few_lines_and_whole_json(library: Any) -> None:

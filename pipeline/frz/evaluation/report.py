@@ -4,7 +4,6 @@ Particular: it only writes down and plots what evaluation has counted, or counts
 the same artifacts give the same bytes.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from frz import artifacts as names
-from frz.errors import CheckpointError, ConfigError
+from frz.errors import ConfigError
 from frz.evaluation import page, plots
 from frz.evaluation.head_section import Card, head_pieces
 from frz.heads.run import load_head
 from frz.store.atomic import write_file
 from frz.store.reader import EventStore
+from frz.training.history import history
 from frz.training.record import METRICS
 
 SLOTS: Mapping[str, tuple[str, str]] = {
@@ -187,7 +187,7 @@ def _training(runs: Mapping[str, names.Run]) -> Iterator[str]:
     """Loss and learning rate of the runs."""
     cards: list[Card] = []
     for name, run in runs.items():
-        epochs = _epochs(run.path / METRICS)
+        epochs = history(run.path)
         if not epochs:
             yield page.paragraph(f"{name}: the run has left no {METRICS}.", "note")
             continue
@@ -200,22 +200,6 @@ def _training(runs: Mapping[str, names.Run]) -> Iterator[str]:
         cards.append((plots.training_curves(epochs, best), f"training curves, {name}", caption))
     if cards:
         yield page.plots(cards)
-
-
-def _epochs(path: Path) -> list[dict[str, Any]]:
-    """Lines of the metrics of a run; none if there is no file.
-
-    Raises
-    ------
-    CheckpointError
-        If a line is damaged.
-    """
-    if not path.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise CheckpointError(f"not JSON lines ({error})", where=str(path), way_out="train again") from None
 
 
 def _kept(epochs: Sequence[Mapping[str, Any]], weights: str) -> int:
