@@ -56,4 +56,10 @@ def head(
 
 
 def _tell(result: dict[str, Any], as_json: bool) -> None:
+    """Print what came of a training, and draw its learning curves where it lies."""
+    from frz.evaluation.curves import draw
+    from frz.location import location
+
+    if curves := draw(location(result["path"])):
+        result = {**result, "curves": curves}
     emit(result if as_json else {key: value for key, value in result.items() if key not in AT_LENGTH}, as_json)

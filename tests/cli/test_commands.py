@@ -21,7 +21,8 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def replace(target: str) -> Mock:
         module, _, name = target.rpartition(".")
-        stand_in: Mock = create_autospec(getattr(importlib.import_module(module), name), return_value={"events": 3})
+        stand_in: Mock = create_autospec(getattr(importlib.import_module(module), name))
+        stand_in.return_value = {"events": 3, "path": "x"}
         monkeypatch.setattr(target, stand_in)
         return stand_in
 
@@ -86,7 +87,7 @@ def test_a_command_calls_the_library_and_prints_its_result(
     result = CliRunner().invoke(app, [*arguments, "--artifacts", "there", "--json"], catch_exceptions=False)
     assert result.exit_code == 0
     stand_in.assert_called_once_with(*expected)
-    assert json.loads(result.stdout) == {"events": 3}
+    assert json.loads(result.stdout) == {"events": 3, "path": "x"}
 
 
 def test_data_show_describes_the_version_that_was_named(library: Any) -> None:
@@ -96,7 +97,7 @@ def test_data_show_describes_the_version_that_was_named(library: Any) -> None:
         (store / "snapshots" / f"{version}.json").write_text("{}")
     stand_in = library("frz.inventory.describe_store")
     result = CliRunner().invoke(app, ["data", "show", "tiny@1", "--artifacts", "there", "--json"])
-    assert json.loads(result.stdout) == {"events": 3}
+    assert json.loads(result.stdout) == {"events": 3, "path": "x"}
     stand_in.assert_called_once_with(store, 1)
 
 
@@ -201,6 +202,16 @@ def test_a_training_ends_in_few_lines_and_whole_json(library: Any) -> None:
     assert json.loads(CliRunner().invoke(app, ["train-backbone", "run.yaml", "--json"]).stdout) == result
     lines = CliRunner().invoke(app, ["train-backbone", "run.yaml"]).stdout.splitlines()
     assert [line.split() for line in lines] == [["path", "x"], ["status", "trained"]]
+
+
+def test_a_training_ends_with_a_picture_of_its_curves(library: Any) -> None:
+    run = Path("runs/x")
+    run.mkdir(parents=True)
+    line = {"epoch": 1, "lr": 1e-3, "train/loss": 1.0, "val/loss": 2.0}
+    (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    library("frz.heads.run.train").return_value = {"path": str(run), "status": "trained"}
+    assert "curves  runs/x/curves.png" in CliRunner().invoke(app, ["train-head", "run.yaml"]).stdout
+    assert (run / "curves.png").stat().st_size > 1000
 
 
 def test_an_empty_folder_says_how_to_begin(tmp_path: Path) -> None:

@@ -217,6 +217,17 @@ def test_training_curves_leave_out_what_an_epoch_has_not():
     drawn(figure)
 
 
+def test_what_else_was_measured_has_a_panel_of_its_own():
+    parts = [f"val/part{i}" for i in range(9)]
+    epochs = [{"epoch": e, "lr": 1e-3, "train/loss": 2.0, "val/loss": 1.0, **dict.fromkeys(parts, e)} for e in (0.5, 1)]
+    loss, others, rate = plots.training_curves(epochs, best=0.5).axes
+    assert [line.get_label() for line in others.lines] == [f"part{i}" for i in range(9)]
+    assert len({(line.get_color(), line.get_linestyle()) for line in others.lines}) == 9
+    np.testing.assert_array_equal(others.lines[3].get_xydata(), [[0.5, 0.5], [1, 1]])
+    assert loss.lines[-1].get_label() == "kept: epoch 0.5"
+    assert rate.get_ylabel() == "learning rate"
+
+
 def test_long_curves_have_no_marks():
     epochs = [{"epoch": i, "lr": 1e-3, "train/loss": 1 / i} for i in range(1, plots.MARKED + 2)]
     assert plots.training_curves(epochs).axes[0].lines[0].get_marker() == "None"

@@ -5,7 +5,7 @@ the same artifacts give the same bytes.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from frz.evaluation.head_section import Card, head_pieces
 from frz.heads.run import load_head
 from frz.store.atomic import write_file
 from frz.store.reader import EventStore
-from frz.training.history import history
+from frz.training.history import history, kept
 from frz.training.record import METRICS
 
 SLOTS: Mapping[str, tuple[str, str]] = {
@@ -191,23 +191,15 @@ def _training(runs: Mapping[str, names.Run]) -> Iterator[str]:
         if not epochs:
             yield page.paragraph(f"{name}: the run has left no {METRICS}.", "note")
             continue
-        best = _kept(epochs, run.weights)
+        best = kept(run.path, epochs, run.weights)
         caption = (
-            f"{name}, run {_run(run)}. Mean loss of each of {len(epochs)} epochs: on the training split while the "
-            f"weights change and dropout is on, on the validation split after the epoch. Below: the learning rate at "
-            f"the end of the epoch. The weights of epoch {best} are the ones measured here."
+            f"{name}, run {_run(run)}. Mean loss at {len(epochs)} points: on the training split since the point "
+            f"before, while the weights change and dropout is on; on the validation split there. Below: what else was "
+            f"measured there, and the learning rate. The weights of epoch {best:g} are the ones measured here."
         )
         cards.append((plots.training_curves(epochs, best), f"training curves, {name}", caption))
     if cards:
         yield page.plots(cards)
-
-
-def _kept(epochs: Sequence[Mapping[str, Any]], weights: str) -> int:
-    """Epoch whose weights are meant: the last, or the first with the lowest validation (else training) loss."""
-    monitored = "val/loss" if any(e.get("val/loss") is not None for e in epochs) else "train/loss"
-    known = [e for e in epochs if e.get(monitored) is not None]
-    found = min(known, key=lambda e: float(e[monitored])) if weights == "best" and known else epochs[-1]
-    return int(found["epoch"])
 
 
 def _tracking(result: Mapping[str, Any]) -> Iterator[str]:

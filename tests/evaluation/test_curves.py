@@ -1,0 +1,45 @@
+"""Learning curves in the folder of a run."""
+
+import shutil
+import sys
+
+import pytest
+from matplotlib.image import imread
+
+from frz import artifacts as names
+from frz.evaluation.curves import draw
+from frz.training.history import history, kept
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    return shutil.copytree(names.head("tiny", tiny).path, tmp_path / "run")
+
+
+def test_a_run_gets_a_picture(run):
+    file = draw(run)
+    assert file == run / "curves.png"
+    picture = imread(file)
+    assert (picture[..., 3] == 1).all()  # can be read on a dark page
+    assert picture.std() > 0
+
+
+def test_equal_runs_give_equal_pictures(run):
+    first = draw(run).read_bytes()
+    assert draw(run).read_bytes() == first
+
+
+def test_a_run_without_metrics_and_a_machine_without_matplotlib_draw_nothing(run, tmp_path, monkeypatch):
+    assert draw(tmp_path) is None
+    monkeypatch.setitem(sys.modules, "frz.evaluation.plots", None)  # as if importing it failed
+    monkeypatch.delattr("frz.evaluation.plots", raising=False)
+    assert draw(run) is None
+    assert not (run / "curves.png").exists()
+
+
+def test_the_card_says_which_epoch_was_kept(run, tmp_path):
+    lines = history(run)
+    assert kept(run, lines) == names.card(run)["epoch_metrics"]["best"]["epoch"]
+    assert kept(run, lines, "last") == lines[-1]["epoch"]
+    unfinished = [{"epoch": 0.5, "val/loss": 1.0}, {"epoch": 1, "val/loss": 2.0}]
+    assert kept(tmp_path, unfinished) == 0.5
