@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from frz import progress
 from frz.errors import FrzError
-from frz_cli import compare, data, demo, evaluate, export, extract, gc, output, repair, show, train, verify, why
+from frz_cli import bench, compare, data, demo, evaluate, export, extract, gc, output, repair, show, train, verify, why
 from frz_cli.keys import taking
 
 USER_ERROR = 2
@@ -103,6 +103,7 @@ app.command("train-backbone")(train.backbone)
 app.command("extract", cls=taking("frz.extract.settings:Settings"))(extract.extract)
 app.command("train-head")(train.head)
 app.command("evaluate", cls=taking("frz.evaluation.settings:EvaluateSettings"))(evaluate.evaluate)
+app.command("bench")(bench.bench)
 app.command("compare")(compare.compare)
 app.command("predict")(evaluate.predict)
 app.command("export")(export.export)

@@ -90,6 +90,29 @@ def test_a_command_calls_the_library_and_prints_its_result(
     assert json.loads(result.stdout) == {"events": 3, "path": "x"}
 
 
+def test_a_bench_is_a_row_per_way_and_a_sentence(library: Any) -> None:
+    row = {"events_per_s": 1234.5, "epoch_s": 2.0, "over_frozen": 1.0, "memory": 5e8, "device_memory": None}
+    shares = {"reading": 0.25, "copies": 0.0, "compute": 0.75}
+    stand_in = library("frz.joint.bench.bench")
+    stand_in.return_value = {
+        "head": "a",
+        "prepare": {"events_per_s": 100.0, "seconds_for_all": 3.0, "bytes": 7},
+        "left_out": {"joint": "no backbone"},
+        "ways": {"frozen": row | shares},
+        "advice": "do that",
+    }
+    arguments = ["bench", "run.yaml", "--seconds", "2", "--artifacts", "there"]
+    assert json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["ways"]["frozen"]["reading"] == 0.25
+    stand_in.assert_called_once_with({"name": "a"}, HERE, "run.yaml", seconds=2.0)
+    lines = CliRunner().invoke(app, arguments).stdout.splitlines()
+    assert [" ".join(line.split()) for line in lines] == [
+        *("head a", "joint is left out no backbone", "prepare, once 3 s (100 events/s)", "ways"),
+        "events/s s per epoch × frozen memory reading copies compute",
+        "frozen 1,234 2 1 500 MB 25% 0% 75%",
+        "do that.",
+    ]
+
+
 def test_data_show_describes_the_version_that_was_named(library: Any) -> None:
     store = Path("there/datasets/tiny")
     (store / "snapshots").mkdir(parents=True)

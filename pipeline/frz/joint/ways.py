@@ -1,0 +1,144 @@
+"""Training steps by a clock: how long a loop over batches waits for them, brings them to the device, and computes.
+
+Particular: what a head costs behind its backbone is part of "the next batch" there, so reading is timed where it
+happens (`TimedReader`), and the rest of the wait is the backbone's own arithmetic.
+"""
+
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from frz.extract.memory import Peak
+from frz.store.reader import EventStore
+from frz.store.schema import EventArrays
+from frz.training.config import TrainerConfig
+from frz.training.optimisers import build_optimiser
+from frz.training.source import Batch, BatchSource, Trainable
+
+
+class Spent(NamedTuple):
+    """What some steps took, in seconds."""
+
+    events: int
+    reading: float
+    """Waiting for the next batch."""
+    copies: float
+    """Bringing it to the device."""
+    compute: float
+    """Forward, backward, optimiser; of a head behind its backbone also the backbone and the head's prefix."""
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.reading + self.copies + self.compute
+
+
+class TimedReader:
+    """An event store that counts the seconds spent in reading events."""
+
+    def __init__(self, store: EventStore) -> None:
+        self.store, self.seconds = store, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def events(self, positions: NDArray[Any], names: Iterable[str] | None = None) -> EventArrays:
+        """The events at `positions`, in that order."""
+        begin = time.perf_counter()
+        found = self.store.events(positions, names)
+        self.seconds += time.perf_counter() - begin
+        return found
+
+
+class Step:
+    """An optimiser step as the trainer takes it."""
+
+    def __init__(self, module: nn.Module, trainer: TrainerConfig, device: torch.device) -> None:
+        self.module, self.trainer, self.device = module.to(device).train(), trainer, device
+        self.optimiser = build_optimiser(trainer, module)
+        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+
+    def __call__(self, batch: Batch) -> None:
+        """Loss, gradient, step; the batch is on the device."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.trainer.precision == "bf16"):
+            loss, _ = cast(Trainable, self.module).loss(batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if self.trainer.clip_norm:
+            nn.utils.clip_grad_norm_(self.parameters, self.trainer.clip_norm)
+        self.optimiser.step()
+
+
+class Loop:
+    """Steps on the batches of a source.
+
+    Parameters
+    ----------
+    source : BatchSource
+        Where batches come from.
+    step : Step
+        What is done with them.
+    reader : TimedReader, optional
+        Under a source that makes its batches by running a backbone: tells how much of the wait is reading.
+    """
+
+    def __init__(self, source: BatchSource, step: Step, reader: TimedReader | None = None) -> None:
+        self.source, self.step, self._reader = source, step, reader
+        self._plan = source.plan(0)
+        self.memory: int | None = None
+        """Most anonymous memory of the process, and (`device_memory`) of the device, while this ran; bytes."""
+        self.device_memory: int | None = None
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of an epoch."""
+        return len(self._plan)
+
+    def run(self, n_batches: int, *, apart: bool = False) -> Spent:
+        """Some steps from the beginning of an epoch.
+
+        Parameters
+        ----------
+        n_batches : int
+            How many; at most an epoch.
+        apart : bool
+            Wait for the device after each part, so that the parts are told apart. Without this a device works while
+            the next batch is made, and only the sum means something.
+        """
+        step, gpu = self.step, self.step.device.type == "cuda"
+        plan = self._plan[:n_batches]
+        if gpu:
+            torch.cuda.reset_peak_memory_stats(step.device)
+        reading = copies = compute = 0.0
+        with Peak() as memory, closing(self.source.batches(plan)) as batches:
+            begun, read_before = time.perf_counter(), self._reader.seconds if self._reader else 0.0
+            for batch in batches:
+                made = time.perf_counter()
+                if gpu:
+                    batch = {name: values.to(step.device, non_blocking=True) for name, values in batch.items()}
+                if gpu and apart:
+                    torch.cuda.synchronize(step.device)
+                copied = time.perf_counter() if gpu else made
+                step(batch)
+                if gpu and apart:
+                    torch.cuda.synchronize(step.device)
+                done = time.perf_counter()
+                reading, copies, compute = reading + made - begun, copies + copied - made, compute + done - copied
+                begun = done
+            if gpu:
+                torch.cuda.synchronize(step.device)
+                compute += time.perf_counter() - begun
+        if self._reader:
+            read = self._reader.seconds - read_before
+            reading, compute = read, compute + reading - read
+        if gpu:
+            self.device_memory = max(self.device_memory or 0, torch.cuda.max_memory_allocated(step.device))
+        if memory.bytes is not None:
+            self.memory = max(self.memory or 0, memory.bytes)
+        return Spent(int(np.sum([len(positions) for positions in plan])), reading, copies, compute)
