@@ -72,6 +72,11 @@ def test_every_command_of_the_path(frz, bucket, tmp_path):
     frz("show", "backbones/tiny")
     frz("data", "diff", "datasets/tiny@1", f"{bucket}/art/datasets/tiny@1")
     frz("verify", "datasets/tiny", "--content")
+    [features] = names.entries(there, "features")
+    lost = next(path for path in features.joinpath("events.zarr").glob("features-*/*/query/embedding/c/0/0"))
+    objects.put(lost, lost.read_bytes()[:-1])
+    frz("verify", "features/tiny", code=1)
+    assert "made again, equal to what was committed" in frz("repair", "features/tiny")
     frz("verify", "features/tiny")
     frz("gc", "--json")
     table = tmp_path / "table.csv"

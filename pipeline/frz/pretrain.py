@@ -15,6 +15,7 @@ from frz.backbones.contract import BACKBONES, Backbone
 from frz.config import StrictModel, digest_of, import_class, parse
 from frz.errors import TrainingError
 from frz.lineage import versions
+from frz.loading.balance import balanced
 from frz.loading.frozen import BackboneCard, build, fingerprint_of
 from frz.loading.source import ReaderSource
 from frz.store.reader import EventStore
@@ -101,7 +102,13 @@ def train(values: Mapping[str, Any], artifacts: Path, where: str = "config") -> 
     read = dict.fromkeys([ID, *model.inputs, *model.targets])
     trainer = config.trainer
     train_events = ReaderSource(
-        store, read, trainer.batch_size, positions=chosen["train"], seed=trainer.data_seed, window=trainer.window
+        store,
+        read,
+        trainer.batch_size,
+        positions=chosen["train"],
+        seed=trainer.data_seed,
+        window=trainer.window,
+        draw=balanced(trainer.balance, store, chosen["train"], trainer.data_seed),
     )
     val_events = ReaderSource(store, read, trainer.batch_size, positions=chosen["val"], shuffle=False)
     result = fit(model, train_events, val_events, trainer, folder, meta=meta, description=f"train {config.name}")

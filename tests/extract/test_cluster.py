@@ -12,6 +12,7 @@ from distributed import Client, LocalCluster
 
 from conftest import TINY_BACKBONE, tiny_recipe
 from frz import artifacts as names
+from frz import progress
 from frz.data.build import build
 from frz.errors import ClusterError, ConfigError, StoreError
 from frz.extract import cluster
@@ -52,8 +53,12 @@ def empty(root) -> bool:
     return not any(path for folder in ("tmp", "leases") for path in (root / folder).iterdir())
 
 
-def test_a_running_cluster_gives_the_content_of_one_process(tiny, mine, scheduler):
+def test_a_running_cluster_gives_the_content_of_one_process(tiny, mine, scheduler, capsys):
+    progress.show("lines")
+    extract("tiny", mine, settings=FP32, workers=Workers(scheduler=scheduler), dry_run=True)
+    assert "one process, not that of the workers" in capsys.readouterr().err
     result = extract("tiny", mine, settings=FP32, workers=Workers(scheduler=scheduler))
+    assert "prediction" not in result
     root = names.features("tiny", mine).path
     found = snapshot.read(root)
     assert found.hash == expected(tiny)

@@ -180,8 +180,45 @@ def test_damage_is_an_error_and_never_zeros(root, damage, what):
     report = verify(root)
     assert [(found.thing, found.array) for found in report.damages] == [("shard", "hit/raw")]
     assert str(root / report.damages[0].path) == str(path)
-    with pytest.raises(StoreError, match="not repaired in place"):
-        repair(root, report)
+    [outcome], added = repair(root, report, lambda lost: random_events(SCHEMA, 7, 1))
+    assert outcome.repaired
+    assert outcome.same
+    assert added is None
+    assert not verify(root, content=True).damages
+    equal(open_part(root, "events", record).load(["hit/raw"]), {"hit/raw": random_events(SCHEMA, 7, 1)["hit/raw"]})
+
+
+@pytest.mark.parametrize("damage", ["commit record", "snapshot", "array metadata", "static array"])
+def test_what_the_rest_of_the_store_tells_is_mended_without_making_values_again(root, damage):
+    record = write(root, 1)
+    digest = snapshot.write_static(root, "geometry", np.arange(12.0))
+    made = version_of(record).model_copy(update={"static": {"geometry": digest}})
+    snapshot.commit(root, lambda latest: made)
+    part = root / "events.zarr" / part_name("events", record.key)
+    path = {
+        "commit record": part / "zarr.json",
+        "snapshot": snapshot.snapshot_path(root, 1),
+        "array metadata": part / record.attempt / "hit/raw/zarr.json",
+        "static array": snapshot.static_path(root, "geometry", digest) / "zarr.json",
+    }[damage]
+    objects.put(path, b"{}")
+    outcomes, added = repair(root, verify(root), static=lambda name, digest: np.arange(12.0))
+    assert all(outcome.repaired for outcome in outcomes), outcomes
+    assert outcomes
+    assert added is None
+    assert not verify(root, content=True).damages
+
+
+def test_a_part_that_came_out_other_is_set_aside_and_a_version_points_at_the_new_one(root):
+    record = write(root, 1)
+    snapshot.commit(root, lambda latest: version_of(record))
+    path = root / "events.zarr" / part_name("events", record.key) / record.attempt / "hit/raw/c/0/0"
+    path.unlink()
+    _, added = repair(root, verify(root), lambda lost: random_events(SCHEMA, 7, 2))
+    assert added.version == 2
+    assert any("damaged/" in name for name in objects.sizes(root))
+    assert not verify(root, 2).damages
+    np.testing.assert_array_equal(EventStore(root).array("event/id"), random_events(SCHEMA, 7, 2)["event/id"])
 
 
 def test_static_arrays_are_kept_once(root):

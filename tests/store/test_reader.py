@@ -144,6 +144,11 @@ def test_unknown_names_and_places_are_refused(store, tmp_path):
         store.static("wall")
     with pytest.raises(StoreError, match=r"no events \[30, 41\); give 0 <= first <= last <= 40"):
         store.range(30, 41)
+    for index in (-1, store.n_parts):
+        with pytest.raises(StoreError, match=rf"no part {index}.*give 0 <= index < {store.n_parts}"):
+            store.part(index)
+    with pytest.raises(ConfigError, match=r"no array 'hit/rew'; did you mean 'hit/raw'\?"):
+        store.nbytes("hit/rew")
     with pytest.raises(StoreError, match="no event store"):
         EventStore(tmp_path / "nothing")
 

@@ -1,11 +1,16 @@
 """Optimisers: who is decayed, and Lion against its formula."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
-from frz.errors import TrainingError
+import frz.config
+from frz.errors import ConfigError, TrainingError
+from frz.training.config import TrainerConfig
 from frz.training.optimisers import Lion, OptimiserConfig, build_optimiser, split_parameters
 from frz.training.state import restore_optimiser, state_tensors
 
@@ -138,3 +143,25 @@ def test_a_restored_optimiser_goes_on_with_the_same_bits(name: str, momentum: fl
     steps(copy, other, gradients[3:])
     for name, value in whole.state_dict().items():
         assert torch.equal(copy.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("keys", "match"),
+    [
+        ({"optimiser": "lion"}, "schedule_free is made for optimiser adamw or sgd, not lion"),
+        ({"optimiser": "adam"}, "not adam"),
+        ({"betas": (0.0, 0.9)}, "needs a first number of betas between 0 and 1"),
+    ],
+)
+def test_optimisers_without_such_a_form_are_refused(keys: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValidationError, match=match):
+        TrainerConfig.model_validate({"schedule": "schedule_free", **keys})
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr(frz.config.importlib, "import_module", absent)
+    with pytest.raises(ConfigError, match=r"needs schedulefree .*pip install 'frz\[schedule-free\]'"):
+        build_optimiser(OptimiserConfig(), Net(), schedule_free=True)

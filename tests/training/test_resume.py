@@ -37,10 +37,12 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 def assert_same(folder: Path, whole: Path) -> None:
     assert lines(folder) == lines(whole)
-    for name in (BEST, LAST):
-        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
-    ours, theirs = (checkpoint.load(place / STATE)[0] for place in (folder, whole))
+    for path in whole.glob("*.safetensors"):
+        if path.name != STATE:  # which holds times
+            assert (folder / path.name).read_bytes() == path.read_bytes(), path.name
+    (ours, our_values), (theirs, their_values) = (checkpoint.load(place / STATE) for place in (folder, whole))
     assert ours.keys() == theirs.keys()
+    assert all(our_values[name] == their_values[name] for name in ("schedule", "optimiser"))
     assert all(ours[name].equal(theirs[name]) for name in ours)
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole.iterdir())
 
@@ -78,6 +80,33 @@ def test_ctrl_c(tmp_path: Path, whole: Path, call: int) -> None:
     result = run(tmp_path)
     assert result.resumed
     assert_same(tmp_path, whole)
+
+
+SCHEDULES = {
+    "plateau": {"plateau_patience": 0, "plateau_threshold": 0.5, "plateau_factor": 0.1},
+    "cosine_restarts": {"restart_epochs": 1},
+    "onecycle per epoch": {"schedule_per": "epoch"},
+    "schedule_free": {},
+    "schedule_free sgd": {"optimiser": "sgd", "val_every": 2},
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_ctrl_c_with_every_schedule(tmp_path: Path, name: str) -> None:
+    """At every third loss and, going on, at the next but one."""
+    schedule = name.partition(" ")[0]
+    if schedule == "schedule_free":
+        pytest.importorskip("schedulefree", reason="needs the package schedulefree: pip install 'frz[schedule-free]'")
+    changes = SCHEDULES[name] | {"schedule": schedule}
+    run(tmp_path / "whole", **changes)
+    rates = [line["lr"] for line in lines(tmp_path / "whole")]
+    assert schedule != "plateau" or rates[-1] < 1e-2
+    for call in range(1, CALLS - 2, 3):
+        for again in (call, 2):
+            with pytest.raises(KeyboardInterrupt):
+                run(tmp_path / str(call), at(again, ctrl_c), **changes)
+        assert run(tmp_path / str(call), **changes).resumed
+        assert_same(tmp_path / str(call), tmp_path / "whole")
 
 
 def test_ctrl_c_loses_no_step(tmp_path: Path) -> None:

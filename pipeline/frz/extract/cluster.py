@@ -73,12 +73,17 @@ class Workers:
             raise ConfigError("both workers and a scheduler are given", way_out="give one of them")
         if self.n > 1 and self.threads is None:
             self.threads = max(1, CPU_COUNT // self.n)
-        if self.n > 1 or self.scheduler:
+        if self.elsewhere:
             try:
                 import distributed  # noqa: F401
             except ImportError:
                 way_out = "pip install 'frz[distributed]'"
                 raise ConfigError("several processes need dask.distributed", way_out=way_out) from None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether other processes do the work."""
+        return self.n > 1 or self.scheduler is not None
 
     def begin(self) -> None:
         """Give this process, which may do the work and looks at results in any case, the threads that workers have."""
@@ -93,7 +98,7 @@ class Workers:
         ClusterError
             If workers cannot be reached, do not fit together, or keep dying.
         """
-        if self.n == 1 and self.scheduler is None:
+        if not self.elsewhere:
             yield from pipeline.do(work, jobs, apart=pipeline.pays_apart(work, n_events))
             return
         jobs = iter(jobs)

@@ -23,6 +23,7 @@ from frz.extract.share import is_done, share_jobs
 from frz.extract.work import Work
 from frz.lineage import soft_differences
 from frz.loading.frozen import FrozenBackbone
+from frz.progress import note
 from frz.store import atomic, snapshot
 from frz.store.catalogue import Catalogue, PartEntry, Piece
 from frz.store.lease import Leases
@@ -115,6 +116,8 @@ def _extract(
     if any(job.n_forward for job in left):
         _settle(work, newest, plan, receipts)
     if leases is None:
+        if workers.elsewhere:
+            note("predicted is the work of one process, not that of the workers")
         predicted = estimate.predict(work, left, identity, began)
         whole = {"path": str(root), "checkpoint": str(frozen.path), "data": _version(source), "events": source.n_events}
         return whole | predicted
@@ -151,7 +154,9 @@ def _extract(
     )
     leases.refuse_lost()
     done = snapshot.commit(root, lambda latest: made)
-    compared = estimate.compare(work, left, receipts, identity, n_run, time.monotonic() - began, memory.bytes)
+    compared = None  # what was predicted is one process, and of others neither time nor memory is seen
+    if not workers.elsewhere:
+        compared = estimate.compare(work, left, receipts, identity, n_run, time.monotonic() - began, memory.bytes)
     store = EventStore(root, done.version)
     return {
         "path": str(root),

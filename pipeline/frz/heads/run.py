@@ -18,6 +18,7 @@ from frz.config import StrictModel, digest_of, import_class, parse
 from frz.errors import CheckpointError, IdentityError
 from frz.heads.contract import HEADS, Head
 from frz.lineage import changed_since, versions
+from frz.loading.balance import balanced
 from frz.loading.source import ReaderSource
 from frz.location import location
 from frz.progress import note, progress
@@ -135,6 +136,7 @@ def train(
         positions=splits["train"],
         seed=trainer.data_seed,
         window=trainer.window,
+        draw=balanced(trainer.balance, store, splits["train"], trainer.data_seed),
     )
     val_events = ReaderSource(
         table, head.prepared.arrays, trainer.batch_size, positions=splits.get("val", splits["train"][:0]), shuffle=False

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frz.loading.balance import Draw
 from frz.loading.execute import iterate
 from frz.loading.plan import plan_epoch, plan_part
 from frz.store.schema import EVENT, Schema, axis_of
@@ -34,6 +35,8 @@ class ReaderSource:
         Batches sorted by length together (`plan_epoch`).
     drop_last : bool
         Leave out the events of the smaller batch (`plan_epoch`).
+    draw : callable, optional
+        Which events make an epoch (`frz.loading.balance`); default each once.
     pin : bool
         Page-locked memory, for a GPU.
     """
@@ -49,12 +52,13 @@ class ReaderSource:
         seed: int = 0,
         window: int = 16,
         drop_last: bool = False,
+        draw: Draw | None = None,
         pin: bool = False,
     ) -> None:
         self._reader, self._names, self._batch_size = reader, tuple(names), batch_size
         self._positions = np.arange(reader.n_events) if positions is None else np.asarray(positions, np.int64)
         self._shuffle, self._seed, self._window, self._drop_last = shuffle, seed, window, drop_last
-        self._pin = pin
+        self._draw, self._pin = draw, pin
         self._lengths = event_lengths(reader, self._names)[self._positions]
 
     @property
@@ -66,10 +70,10 @@ class ReaderSource:
         """Batches of an epoch, as positions in the reader."""
         if self._shuffle:
             settings: dict[str, Any] = {"window": self._window, "drop_last": self._drop_last}
-            plan = plan_epoch(self._lengths, self._batch_size, seed=self._seed, epoch=epoch, **settings)
-        else:
-            plan = plan_part(self._lengths, self._batch_size)
-        return [self._positions[batch] for batch in plan]
+            drawn = np.arange(self.n_events) if self._draw is None else self._draw(epoch)
+            plan = plan_epoch(self._lengths[drawn], self._batch_size, seed=self._seed, epoch=epoch, **settings)
+            return [self._positions[drawn[batch]] for batch in plan]
+        return [self._positions[batch] for batch in plan_part(self._lengths, self._batch_size)]
 
     def batches(self, plan: Plan, start: int = 0) -> Generator[Batch, None, None]:
         """The batches of `plan` from number `start` on."""

@@ -203,6 +203,16 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def discard(path: Path, tmp: Path) -> None:
+    """Remove a file or folder so that nobody ever sees half of it (of an object store the record goes first)."""
+    if is_remote(path):
+        objects.remove(path)
+    elif path.exists():
+        old = scratch(tmp)
+        path.rename(old)
+        remove(old)
+
+
 def measure(path: Path) -> tuple[int, float]:
     """Bytes of a file or of all files in a folder, and when any of it was last written, renamed or copied here."""
     if is_remote(path):

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from frz.artifacts import versions
 from frz.errors import DamageError, FrzError
-from frz.store import atomic, bfloat16, codecs, shard, snapshot
+from frz.location import children, is_remote, read_bytes
+from frz.store import atomic, bfloat16, codecs, objects, shard, snapshot
 from frz.store.keys import content_digest
 from frz.store.part import ArrayRecord, CommitRecord, PartRef, labels, read_record
 from frz.store.schema import EventArrays, Schema
@@ -55,8 +56,8 @@ def _repair_snapshot(root: Path, damage: Damage) -> Outcome:
     known = versions(root)
     if readable(root, version) is not None:
         other = copy_path(root, version) if damage.thing == "snapshot" else snapshot_path(root, version)
-        path.parent.mkdir(exist_ok=True)
-        atomic.write_file(path, other.read_bytes(), root / "tmp")
+        atomic.make_folder(path.parent)
+        atomic.write_file(path, read_bytes(other), root / "tmp")
         return Outcome(damage.path, True, "copied from the other copy")
     if version in known and version == known[-1]:
         # Nothing can be added to a store whose newest version is not readable.
@@ -84,10 +85,7 @@ def _repair_static(root: Path, damage: Damage, static: Static | None) -> Outcome
             return Outcome(damage.path, False, f"cannot be made again: {error}")
     if values is None or not fits(values):
         return Outcome(damage.path, False, "made again, it holds other content", same=False)
-    if place.exists():
-        old = atomic.scratch(root / "tmp")
-        place.rename(old)
-        atomic.remove(old)
+    atomic.discard(place, root / "tmp")
     snapshot.write_static(root, name, values)
     return Outcome(damage.path, True, how)
 
@@ -104,7 +102,7 @@ def rewrite(root: Path, place: Path, schema: Schema, damage: Damage) -> bool:
     else:
         return False
     path = root / damage.path
-    path.parent.mkdir(exist_ok=True)
+    atomic.make_folder(path.parent)
     atomic.write_file(path, data, root / "tmp")
     return True
 
@@ -124,12 +122,17 @@ def committed(place: Path, part: PartRef) -> CommitRecord | None:
 
 def own_arrays(place: Path, part: PartRef) -> EventArrays | None:
     """All arrays of a part if they are what the snapshot says, whatever its commit record says."""
-    arrays = {}
-    for file in place.glob("*/*/zarr.json"):
-        if (values := _values(file.parent)) is None:
-            return None
-        arrays[str(file.parent.relative_to(place))] = values
-    return arrays if arrays and content_digest(arrays) == part.digest else None
+    for top in children(place) if is_remote(place) else [place]:  # on an object store each attempt has its own files
+        arrays = {f"{file.parent.parent.name}/{file.parent.name}": _values(file.parent) for file in _metadata(top)}
+        whole = {name: values for name, values in arrays.items() if values is not None}
+        if whole and len(whole) == len(arrays) and content_digest(whole) == part.digest:
+            return whole
+    return None
+
+
+def _metadata(top: Path) -> list[Path]:
+    """The `zarr.json` of every array below a folder."""
+    return [child / "zarr.json" for axis in children(top) for child in children(axis) if (child / "zarr.json").exists()]
 
 
 def _values(folder: Path) -> NDArray[Any] | None:
@@ -138,7 +141,7 @@ def _values(folder: Path) -> NDArray[Any] | None:
 
     try:
         with codecs.quiet():
-            array = zarr.open_array(folder, mode="r")
+            array = zarr.open_array(snapshot.zarr_files(folder), mode="r")
             values = np.asarray(array[...])
             return bfloat16.widen(values) if array.attrs.get("bfloat16") else values
     except Exception:  # damaged files can bring zarr to raise anything
@@ -150,8 +153,11 @@ def set_aside(root: Path, path: Path) -> None:
     if not path.exists():
         return
     folder = root / "damaged"
-    folder.mkdir(exist_ok=True)
+    atomic.make_folder(folder)
     place = folder / f"{path.parent.name}-{path.name}"
     while place.exists():
         place = place.with_name(f"{place.name}-again")
-    path.rename(place)
+    if is_remote(path):
+        objects.move(path, place)
+    else:
+        path.rename(place)

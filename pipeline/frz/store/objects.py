@@ -109,6 +109,15 @@ def remove(path: Path) -> None:
                 fs.rm(sorted(some))
 
 
+def move(path: Path, place: Path) -> None:
+    """Give an object, or all below a prefix, another name; what is interrupted leaves both."""
+    fs, name = filesystem(path)
+    with reached(path):
+        for key in fs.find(name):
+            fs.copy(key, filesystem(place)[1] + key[len(name) :])
+    remove(path)
+
+
 def fetch_below(folder: Path) -> dict[str, bytes]:
     """The content of all objects below a prefix, by name below it."""
     names = list(sizes(folder))

@@ -114,17 +114,16 @@ def replace_part(root: Path, group: str, key: str, schema: Schema, arrays: Event
     """
     ragged.check(arrays, schema)
     place = root / "events.zarr" / part_name(group, key)
-    folder, old = atomic.scratch(root / "tmp"), atomic.scratch(root / "tmp")
+    folder = atomic.scratch(root / "tmp")
+    attempt = secrets.token_hex(8) if is_remote(root) else ""
     try:
         with atomic.full_disk(root):
-            record = _write_folder(folder, key, content_digest(arrays), schema, arrays)
+            record = _write_folder(folder, key, content_digest(arrays), schema, arrays, attempt)
             atomic.fsync_tree(folder)
-        if place.exists():
-            place.rename(old)
-        return record if atomic.move_folder(folder, place) else read_record(place)
+        atomic.discard(place, root / "tmp")
+        return record if atomic.move_folder(folder, place, attempt) else read_record(place)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_folder(

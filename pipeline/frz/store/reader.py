@@ -161,7 +161,15 @@ class EventStore:
             raise DamageError(what, where=error.where, way_out=error.way_out) from None
 
     def part(self, index: int, names: Iterable[str] | None = None) -> EventArrays:
-        """The events of one part; where they lie in one piece, values are mapped, not copied."""
+        """The events of one part; where they lie in one piece, values are mapped, not copied.
+
+        Raises
+        ------
+        StoreError
+            If there is no such part.
+        """
+        if not 0 <= index < self.n_parts:
+            raise StoreError(f"no part {index}", where=str(self.root), way_out=f"give 0 <= index < {self.n_parts}")
         return self.range(int(self.part_bounds[index]), int(self.part_bounds[index + 1]), names)
 
     def parts(self, names: Iterable[str] | None = None) -> Iterator[EventArrays]:
@@ -303,6 +311,7 @@ class EventStore:
 
     def nbytes(self, name: str) -> int:
         """Bytes of the values of an array as stored, before any codec."""
+        [name] = self._names(name)
         axis = axis_of(name)
         n = self.n_events if axis == EVENT else sum(self.snapshot.parts.counts[axis])
         return n * self.schema.arrays[name].row_bytes

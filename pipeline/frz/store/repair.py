@@ -17,8 +17,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from frz.artifacts import versions
-from frz.errors import FrzError, StoreError
-from frz.location import is_remote
+from frz.errors import FrzError
+from frz.location import children, read_bytes
 from frz.progress import progress
 from frz.store import ragged, snapshot
 from frz.store.keys import content_digest, keys_digest
@@ -86,11 +86,8 @@ def repair(
     Raises
     ------
     StoreError
-        If the disk is full, or the store is on an object store.
+        If the disk is full.
     """
-    if is_remote(root):
-        way_out = "copy it to a disk, repair it there and copy it back"
-        raise StoreError("a store on an object store is not repaired in place", where=str(root), way_out=way_out)
     parts = report.parts()
     outcomes = [
         mend_file(root, damage, static) for damage in [*report.damages, *report.warnings] if damage.part is None
@@ -123,8 +120,8 @@ def repair(
         return [o if o.same else o._replace(repaired=False, how=waits) for o in outcomes], None
     for lost, arrays in stale.items():
         note(lost, *_put(root, lost, schema(lost.written_for), arrays, "made again from other parts that changed"))
-    for file in (root / "journal").glob("*.json"):  # the next build must not take the old digests from it
-        text = file.read_text()
+    for file in children(root / "journal"):  # the next build must not take the old digests from it
+        text = read_bytes(file).decode(errors="replace")
         if any(part.digest in text for _, part in changed):
             file.unlink()
 

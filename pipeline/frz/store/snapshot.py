@@ -220,11 +220,14 @@ def read_static(root: Path, name: str, digest: str) -> NDArray[Any]:
     if not place.exists():
         raise DamageError(f"static array {name!r} is missing", where=str(place), way_out=way_out)
     try:
-        # zarr has no sessions of ours with an object store: it is given the array's files
-        files = objects.zarr_store(objects.fetch_below(place)) if is_remote(place) else place
-        values = np.asarray(zarr.open_array(files, mode="r")[...])
+        values = np.asarray(zarr.open_array(zarr_files(place), mode="r")[...])
     except Exception:  # damaged metadata can bring zarr to raise anything
         values = np.empty(0)
     if content_digest({name: values}) != digest:
         raise DamageError(f"static array {name!r} is damaged", where=str(place), way_out=way_out)
     return values
+
+
+def zarr_files(place: Path) -> Any:
+    """An array as zarr opens it: from an object store, with which zarr has no session of ours, by its files."""
+    return objects.zarr_store(objects.fetch_below(place)) if is_remote(place) else place

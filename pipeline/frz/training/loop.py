@@ -5,14 +5,15 @@ number of threads, CPU) the continued run has the same weights and the same metr
 that was never interrupted. `frz.training.record` says what a run writes.
 """
 
-import math
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
+from math import ceil, isfinite
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,13 +21,16 @@ from frz.errors import TrainingError
 from frz.progress import Bar, progress
 from frz.training.checkpoint import load_into
 from frz.training.config import TrainerConfig, pick_device
+from frz.training.ema import Ema
 from frz.training.interrupt import deferred_interrupt
 from frz.training.lock import only_writer
-from frz.training.optimisers import build_optimiser
-from frz.training.record import STATE, Meta, Metrics, Record, under
-from frz.training.schedules import lr_factor, set_lr
-from frz.training.source import Batch, BatchSource, Plan, Trainable, describe
+from frz.training.monitor import Monitor
+from frz.training.optimisers import build_optimiser, hold_average
+from frz.training.record import BEST, LAST, LAST_EMA, STATE, Meta, Metrics, Record, under
+from frz.training.schedules import Schedule, set_lr
+from frz.training.source import Batch, BatchSource, Plan, describe
 from frz.training.state import own_random, random_tensors, restore_optimiser, restore_random, state_tensors
+from frz.training.step import Stepper
 from frz.training.steplog import StepLog
 
 DRAIN_STEPS = {"cpu": 1, "cuda": 32}
@@ -35,6 +39,9 @@ SAVE_SHARE = 0.05
 """Share of the time that saves at the end of epochs may take."""
 REPORT_SECONDS = 0.2
 """Least time between two reports of progress."""
+
+Measure: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
+"""Metrics of a module (in eval mode, with the weights to judge) on the validation events."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,9 @@ class Result:
     steps: int
     """Optimiser steps taken."""
     best: Metrics
-    """Line of `metrics.jsonl` of the best epoch."""
+    """Line of `metrics.jsonl` with the best value of the monitored metric."""
     last: Metrics
-    """Line of the last epoch."""
+    """Its last line."""
     stopped_early: bool
     """Whether patience ran out."""
     resumed: bool
@@ -76,12 +83,13 @@ def fit(
     run_dir: Path,
     *,
     meta: Meta | None = None,
+    measure: Measure | None = None,
     description: str = "training",
 ) -> Result:
     """Train `module`, or go on where an earlier call in the same folder was interrupted.
 
-    The module ends on the run's device, in eval mode, with the weights of the last epoch; the best are in
-    `best.safetensors`. Dropout draws from torch's generators, seeded with `config.seed` and given back
+    The module ends on the run's device, in eval mode, with the weights of the last epoch (never their average);
+    the best are in `best.safetensors`. Dropout draws from torch's generators, seeded with `config.seed` and given back
     afterwards; other generators (numpy's, Python's) are not looked after. Ctrl-C is obeyed after the step
     under way, with the state saved.
 
@@ -90,21 +98,24 @@ def fit(
     module : nn.Module
         Has `loss(batch) -> (scalar mean over the batch, named scalar parts)`.
     train, val : BatchSource
-        Without validation events the training loss decides which epoch is best.
+        Without validation events the training loss stands in for the validation loss.
     config : TrainerConfig
         A continued run must have the same one, but for `device` and `checkpoint_minutes`.
     run_dir : Path
         Folder of the run, made if missing.
     meta : callable, optional
-        Gives JSON to keep in `best.safetensors` and `last.safetensors`.
+        Gives JSON to keep in every file of weights.
+    measure : callable, optional
+        Measures what `monitor` may name beside the loss and its parts, as `val/<name>`; called after a validation
+        only where `monitor` is none of these.
     description : str
         Named in the progress display.
 
     Raises
     ------
     TrainingError
-        If there is nothing to train or to train on, the loss is not finite, the saved state is of another run, or
-        another process is training in the folder.
+        If there is nothing to train or to train on, nobody measures `monitor`, the loss is not finite, the saved
+        state is of another run, or another process is training in the folder.
     CheckpointError
         If the saved state is damaged or of another model.
     StoreError
@@ -119,12 +130,11 @@ def fit(
     sizes = {"train": train.n_events, "val": val.n_events if val else 0}
     record = Record(run_dir, config, sizes, meta)
     with only_writer(run_dir), own_random(device, config.seed), deferred_interrupt() as interrupted:
-        run = _Run(module.to(device), train, val, config, record, device, interrupted)
+        run = _Run(module.to(device), train, val, config, record, device, interrupted, measure)
         resumed = run.restore()
         begun_after = run.at.epoch, run.step
         total = config.max_epochs * train.n_events
-        done = run.at.epoch * train.n_events + min(run.at.batch * config.batch_size, train.n_events)
-        with progress(description, total, "event", done=done) as bar:
+        with progress(description, total, "event", done=run.events) as bar:
             run.go(bar)
         if interrupted():  # after the last step: the run is whole, the program was asked to end
             raise KeyboardInterrupt
@@ -140,13 +150,19 @@ class _Position:
     epoch: int = 0
     """Epochs finished."""
     batch: int = 0
-    """Batches done of the next one."""
+    """Batches done of the next one: whole optimiser steps."""
+    line: int = 0
+    """Batches of it that the last line of metrics knows of."""
     seconds: float = 0.0
-    """Spent in it so far."""
+    """Spent since that line."""
     best: Metrics = field(default_factory=dict)
     last: Metrics = field(default_factory=dict)
+    top: dict[str, float] = field(default_factory=dict)
+    """Files of the best few weights with the monitored metric, turned so that smaller is better; the best first."""
     stale: int = 0
     """Validations since the best one."""
+    skipped: int = 0
+    """Batches left out because they were not finite."""
     stopped: bool = False
 
 
@@ -162,26 +178,37 @@ class _Run:
         record: Record,
         device: torch.device,
         interrupted: Callable[[], bool],
+        measure: Measure | None,
     ) -> None:
         self.module, self.train, self.val, self.config, self.record = module, train, val, config, record
-        self.device, self.interrupted = device, interrupted
-        self.loss = cast(Trainable, module).loss
-        self.optimiser = build_optimiser(config, module)
-        self.parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-        self.n_steps = len(train.plan(0))  # per epoch
-        self.monitored = "val/loss" if val else "train/loss"
+        self.device, self.interrupted, self.measure = device, interrupted, measure
+        self.optimiser = build_optimiser(config, module, schedule_free=config.schedule == "schedule_free")
+        self.stepper = Stepper(module, self.optimiser, config, device)
+        self.ema = Ema(module, config.ema_decay, config.ema_warmup) if config.ema_decay else None
+        self.n_batches = len(train.plan(0))  # per epoch
+        self.n_steps = ceil(self.n_batches / config.accumulate)  # per epoch
+        self.schedule = Schedule(config, config.max_epochs, self.n_steps)
+        self.ends = line_ends(self.n_batches, config.accumulate, config.val_every)
+        self.monitor = Monitor(config, val is not None)
         self.at, self.log = _Position(), StepLog()
         self._saved_at, self._save_cost = time.monotonic(), 0.0
 
     @property
     def step(self) -> int:
         """Optimiser steps taken."""
-        return self.at.epoch * self.n_steps + self.at.batch
+        return self.at.epoch * self.n_steps + ceil(self.at.batch / self.config.accumulate)
+
+    @property
+    def events(self) -> int:
+        """Events trained on, each time counted."""
+        return self.at.epoch * self.train.n_events + sum(map(len, self.train.plan(self.at.epoch)[: self.at.batch]))
 
     def go(self, bar: Bar) -> None:
         """Train to the end."""
+        if self.step == 0:
+            self._check_monitor()
         while not self._finished():
-            self._epoch(bar)
+            self._stretch(bar)
             waited = time.monotonic() - self._saved_at
             if self._finished() or waited * SAVE_SHARE >= self._save_cost or self._overdue():
                 self.save()
@@ -192,34 +219,41 @@ class _Run:
     def _overdue(self) -> bool:
         return time.monotonic() - self._saved_at >= 60 * self.config.checkpoint_minutes
 
-    def _epoch(self, bar: Bar) -> None:
-        """The rest of an epoch, its validation and its line of metrics."""
+    def _stretch(self, bar: Bar) -> None:
+        """The rest of the way to the next line of metrics: an epoch, or what lies between two validations in it."""
         at, started = self.at, time.monotonic() - self.at.seconds
         plan = self.train.plan(at.epoch)
-        assert len(plan) == self.n_steps, "epochs must have the same number of batches"
-        self._train(plan, bar, started)
+        assert len(plan) == self.n_batches, "epochs must have the same number of batches"
+        end = next(end for end in self.ends if end > at.line)
+        self._train(plan, end, bar, started)
         trained = time.monotonic() - started
-        line: Metrics = {"epoch": at.epoch + 1, "step": self.step, "lr": self._lr(self.step - 1)}
+        whole = end == self.n_batches
+        epoch = at.epoch + 1 if whole else at.epoch + end / self.n_batches
+        line: Metrics = {"epoch": epoch, "step": self.step, "lr": self._lr(self.step - 1)}
         line |= self.log.means("train")
-        final = at.epoch + 1 == self.config.max_epochs
-        if self.val is not None and (final or (at.epoch + 1) % self.config.val_every == 0):
-            line |= self._validate(self.val, started)
+        if self.config.skip_nonfinite:
+            line["train/skipped"] = at.skipped
+        due = not whole or epoch == self.config.max_epochs or epoch % self.config.val_every == 0
+        if self.val is not None and (due or self.config.val_every < 1):
+            measured = self._validate(self.val)
+            if measured is None:
+                self._pause(started)  # all steps are done, so a continuation begins with this validation
+            line |= measured or {}
         line["seconds"] = time.monotonic() - started
-        line["events_per_s"] = self.train.n_events / max(trained, 1e-9)
-        self._close(line)
+        line["events_per_s"] = sum(map(len, plan[at.line : end])) / max(trained, 1e-9)
+        self._close(line, end)
 
-    def _train(self, plan: Plan, bar: Bar, started: float) -> None:
-        """The steps of an epoch that are still to be done."""
+    def _train(self, plan: Plan, end: int, bar: Bar, started: float) -> None:
+        """The steps up to batch `end` of the epoch that are still to be done."""
         self.module.train()
-        at, drain_steps = self.at, DRAIN_STEPS[self.device.type]
+        at, drain_steps, size = self.at, DRAIN_STEPS[self.device.type], self.config.accumulate
         reported, unreported = 0.0, 0
         with closing(self.train.batches(plan, at.batch)) as batches:
-            for positions, batch in zip(plan[at.batch :], batches, strict=True):
-                self._step(batch, len(positions))
-                at.batch += 1
-                if at.batch % drain_steps == 0:
+            for begin in range(at.batch, end, size):
+                n_events = self._step(plan, range(begin, min(begin + size, end)), batches)
+                if self.step % drain_steps == 0:
                     self._check(plan)
-                unreported += len(positions)
+                unreported += n_events
                 if time.monotonic() - reported >= REPORT_SECONDS:
                     bar.advance(unreported, epoch=at.epoch + 1, loss=self.log.latest("loss"))
                     reported, unreported = time.monotonic(), 0
@@ -227,75 +261,126 @@ class _Run:
                     self._check(plan)
                     self._pause(started)
         self._check(plan)
+        hold_average(self.optimiser, True)  # before every line, validated or not, since it rounds
         bar.advance(unreported, epoch=at.epoch + 1, loss=self.log.latest("loss"))
 
-    def _step(self, batch: Batch, n_events: int) -> None:
+    def _step(self, plan: Plan, group: range, batches: Iterator[Batch]) -> int:
+        """An optimiser step on a group of batches; the number of their events."""
         set_lr(self.optimiser, self._lr(self.step))
-        loss, values = self._loss(batch)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.config.clip_norm:
-            values["grad_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
-        self.optimiser.step()
-        self.log.add(n_events, values)
-
-    def _loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss, and with it what is logged."""
-        batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            loss, parts = self.loss(batch)
-        return loss, {**parts, "loss": loss}
+        hold_average(self.optimiser, False)
+        n_events = sum(len(plan[index]) for index in group)
+        # the range first: a batch that is not of the group must not be taken
+        numbered = ((index, len(plan[index]), batch) for index, batch in zip(group, batches, strict=False))
+        taken = self.stepper.take(numbered, n_events, self.log)
+        if taken.moved and self.ema is not None:
+            self.ema.update(self.module, self.step)
+        self.at.skipped += len(taken.skipped)
+        if self.at.skipped > self.config.skip_nonfinite:
+            what = f"{self.at.skipped} losses or gradients were not finite in this run, the last in"
+            raise self._diverged(what, self.train, plan, taken.skipped[-1:])
+        self.at.batch = group.stop
+        return n_events
 
     def _lr(self, step: int) -> float:
-        return self.config.lr * lr_factor(self.config, step, self.config.max_epochs * self.n_steps)
+        return self.config.lr * self.schedule.factor(step)
 
     def _check(self, plan: Plan) -> None:
         """Fetch the losses so far; stop at one that is not finite, before anything of it is saved."""
         bad = self.log.drain(("loss", "grad_norm"))
-        if bad is not None:
-            what = {"loss": "the loss", "grad_norm": "the gradient"}[bad[1]]
-            raise self._diverged(f"{what} is not finite in", self.train, plan, bad[0])
+        if bad is None:
+            return
+        batch, name = bad
+        if name == "loss":
+            raise self._diverged("the loss is not finite in", self.train, plan, [batch])
+        first = batch - batch % self.config.accumulate
+        raise self._diverged("the gradient is not finite in", self.train, plan, range(first, batch + 1))
 
-    def _diverged(self, what: str, source: BatchSource, plan: Plan, step: int) -> TrainingError:
-        with closing(source.batches(plan, step)) as batches:
-            ids = next(batches).get("event/id")
-        events = f"at positions {describe(plan[step])}" if ids is None else f"with id {describe(ids.cpu().numpy())}"
+    def _diverged(self, what: str, source: BatchSource, plan: Plan, batches: Sequence[int]) -> TrainingError:
+        """The error that names the events of the batches."""
+        positions = np.concatenate([plan[index] for index in batches])
+        with closing(source.batches([plan[index] for index in batches])) as made:
+            ids = [batch["event/id"].cpu().numpy() for batch in made if "event/id" in batch]
+        events = f"with id {describe(np.concatenate(ids))}" if ids else f"at positions {describe(positions)}"
         kept = f"; {STATE} holds the last good state" if resumable(self.record.path) else ""
-        what = f"{what} epoch {self.at.epoch + 1}, step {step + 1} (events {events})"
+        step = batches[-1] // (self.config.accumulate if source is self.train else 1) + 1
+        what = f"{what} epoch {self.at.epoch + 1}, step {step} (events {events})"
         way_out = f"lower lr or clip_norm, or look at these events{kept}"
         return TrainingError(what, where=str(self.record.path), way_out=way_out)
 
-    @torch.no_grad()
-    def _validate(self, val: BatchSource, started: float) -> Metrics:
-        """Mean validation loss and parts; the generators of the training stay where they are."""
-        self.module.eval()
-        log, plan = StepLog(), val.plan(0)
-        with own_random(self.device), closing(val.batches(plan)) as batches:
-            for positions, batch in zip(plan, batches, strict=True):
-                log.add(len(positions), self._loss(batch)[1])
-                if self.interrupted():
-                    break
-        if self.interrupted():
-            self._pause(started)  # all steps are done, so a continuation begins with this validation
-        bad = log.drain(("loss",))
-        if bad is not None:
-            raise self._diverged("the validation loss is not finite after", val, plan, bad[0])
-        return log.means("val")
+    def _validate(self, val: BatchSource) -> Metrics | None:
+        """Mean validation loss, parts and the metric asked for; None if it was interrupted.
 
-    def _close(self, line: Metrics) -> None:
-        """Note the metrics of an epoch, whether it is the best, and whether to stop."""
+        The generators of the training stay where they are.
+        """
+        averaged = nullcontext() if self.ema is None else self.ema.instead(self.module)
+        with torch.no_grad(), own_random(self.device), averaged:
+            self.module.eval()
+            log, plan = StepLog(), val.plan(0)
+            with closing(val.batches(plan)) as batches:
+                for index, batch in enumerate(batches):
+                    log.add(index, len(plan[index]), self.stepper.loss(batch)[1])
+                    if self.interrupted():
+                        return None
+            bad = log.drain(("loss",))
+            if bad is not None:
+                raise self._diverged("the validation loss is not finite after", val, plan, bad[:1])
+            found = log.means("val")
+            return found if self.monitor.name in found else found | self._measured()
+
+    def _measured(self) -> Metrics:
+        """What the caller measures beside the loss."""
+        if self.measure is None or not self.monitor.name.startswith("val/"):
+            return {}
+        return {f"val/{name}": value if isfinite(value) else None for name, value in self.measure(self.module).items()}
+
+    def _check_monitor(self) -> None:
+        """Before the first step: is the metric among those that there will be?"""
+        name = self.monitor.name
+        if name in ("val/loss", "train/loss"):
+            return
+        prefix = name.partition("/")[0]
+        source = self.train if prefix == "train" else self.val
+        assert source is not None, "the monitor has refused"
+        self.module.eval()
+        with torch.no_grad(), own_random(self.device), closing(source.batches(source.plan(0)[:1])) as batches:
+            known = {f"{prefix}/{part}" for part in self.stepper.loss(next(batches))[1]}
+            self.monitor.check(known if name in known else known | self._measured().keys())
+
+    def _close(self, line: Metrics, end: int) -> None:
+        """Note a line of metrics, whether its weights are among the best, and whether to stop."""
         at = self.at
-        value, best = line.get(self.monitored), at.best.get(self.monitored)
+        value, best = self.monitor.value(line), self.monitor.value(at.best)
+        better = value is not None and (best is None or value < best)
+        if better or (self.monitor.name in line and not at.best):  # the second: it could not be measured so far
+            at.best = line
+            self._note([BEST], line)
         if value is not None:
-            if value < (math.inf if best is None else best):
-                at.best, at.stale = line, 0
-                self.record.add_best(self.module.state_dict(), line)
-            else:
-                at.stale += 1
-            at.stopped = 0 < self.config.patience <= at.stale
-        self.record.add_epoch(line)
-        at.last = line
-        at.epoch, at.batch, at.seconds, self.log = at.epoch + 1, 0, 0.0, StepLog()
+            self.schedule.validated(value)
+        if self.monitor.name in line:
+            at.stale = 0 if better else at.stale + 1
+        at.stopped = 0 < self.config.patience <= at.stale
+        if value is not None and self.config.save_top_k > 1:
+            self._note_top(value, line)
+        self.record.add_line(line)
+        at.last, at.line, at.seconds, self.log = line, end, 0.0, StepLog()
+        if end == self.n_batches:
+            at.epoch, at.batch, at.line = at.epoch + 1, 0, 0
+
+    def _note_top(self, value: float, line: Metrics) -> None:
+        """Keep the weights beside `best` while they are among the best few."""
+        metric = f"{self.monitor.name.replace('/', '_')}-{self.monitor.sign * value:.4g}"
+        name = f"top-step{self.step}-{metric}.safetensors"
+        ranked = sorted([*self.at.top.items(), (name, value)], key=lambda item: item[1])  # stable: the earlier first
+        self.at.top = dict(ranked[: self.config.save_top_k])
+        if name in self.at.top:
+            self._note([name], line)
+
+    def _note(self, names: list[str], line: Metrics) -> None:
+        """Note the weights that were validated for the next save."""
+        if self.ema is None:
+            self.record.add_weights(names, self.module.state_dict(), line, "raw")
+        else:
+            self.record.add_weights(names, self.ema.tensors, line, "ema")
 
     def _pause(self, started: float) -> None:
         """Save within an epoch, and end there if that was asked for."""
@@ -311,9 +396,15 @@ class _Run:
         moments, values = state_tensors(self.optimiser)
         groups = {"model": weights, "optimiser": moments, "random": random_tensors(self.device)}
         groups["log"] = self.log.tensors()
+        groups["ema"] = self.ema.tensors if self.ema else {}
         tensors = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
-        last = (weights, self.at.last) if self.at.batch == 0 else None
-        self.record.save(tensors, {"position": asdict(self.at), "optimiser": values}, last)
+        if self.at.batch == self.at.line:  # not within a stretch
+            self.record.add_weights([LAST], weights, self.at.last, "raw")
+            if self.ema is not None:
+                self.record.add_weights([LAST_EMA], self.ema.tensors, self.at.last, "ema")
+        moving = {"position": asdict(self.at), "schedule": self.schedule.state(), "optimiser": values}
+        moving["scaler"] = self.stepper.scaler.state_dict()
+        self.record.save(tensors, moving, list(self.at.top))
         self._saved_at = time.monotonic()
         self._save_cost = self._saved_at - begun
 
@@ -325,7 +416,25 @@ class _Run:
         tensors, meta = found
         self.at = _Position(**meta["position"])
         load_into(self.module, under("model/", tensors), str(self.record.path / STATE))
+        self.schedule.restore(meta["schedule"])
         restore_optimiser(self.optimiser, under("optimiser/", tensors), meta["optimiser"])
+        self.stepper.scaler.load_state_dict(meta["scaler"])
+        if self.ema is not None:
+            for name, value in under("ema/", tensors).items():
+                self.ema.tensors[name].copy_(value)
         restore_random(under("random/", tensors), self.device)
-        self.log = StepLog.from_tensors(under("log/", tensors), self.at.batch)
+        self.log = StepLog.from_tensors(under("log/", tensors))
         return True
+
+
+def line_ends(n_batches: int, accumulate: int, val_every: float) -> list[int]:
+    """Batches of an epoch after which it is validated, as far as that is within the epoch, and its last one.
+
+    A part of an epoch counts in optimiser steps and ends with the step that completes it.
+    """
+    if val_every >= 1:
+        return [n_batches]
+    n_steps = ceil(n_batches / accumulate)
+    n_lines = ceil(1 / val_every - 1e-9)
+    steps = {min(ceil(number * val_every * n_steps - 1e-9), n_steps) for number in range(1, n_lines + 1)}
+    return [min(step * accumulate, n_batches) for step in sorted(steps)]

@@ -1,4 +1,10 @@
-"""Optimisers, with weight decay on weight matrices alone."""
+"""Optimisers, with weight decay on weight matrices alone.
+
+Schedule-free ones (Defazio et al. 2024, arXiv:2405.15682, algorithm 1) need no falling rate: they take gradients at
+y = (1 - b) z + b x, move z by them, and use x, the average of all z so far (weighted by the largest squared rate so
+far), in place of weights at the end of a schedule. The module holds y while it is trained and x while it is validated
+or saved, see `hold_average`.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -7,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from frz.config import StrictModel
+from frz.config import StrictModel, import_extra
 from frz.errors import TrainingError
 
 NORMS = (
@@ -33,13 +39,26 @@ class OptimiserConfig(StrictModel):
     """Added to the denominator of adam and adamw."""
 
 
-def build_optimiser(config: OptimiserConfig, module: nn.Module) -> torch.optim.Optimizer:
+def build_optimiser(
+    config: OptimiserConfig, module: nn.Module, *, schedule_free: bool = False
+) -> torch.optim.Optimizer:
     """Make the optimiser for the trainable parameters of `module`.
+
+    Parameters
+    ----------
+    config : OptimiserConfig
+        Which one; a schedule-free one has the first of `betas` above 0.
+    module : nn.Module
+        What it moves.
+    schedule_free : bool
+        The schedule-free form of `adamw` or `sgd`, by the package schedulefree.
 
     Raises
     ------
     TrainingError
         If nothing in the module can be trained.
+    ConfigError
+        If schedulefree is not installed.
     """
     decayed, plain = split_parameters(module)
     if not decayed and not plain:
@@ -51,6 +70,14 @@ def build_optimiser(config: OptimiserConfig, module: nn.Module) -> torch.optim.O
     # one kernel for all parameters, several times faster with many small ones; it walks memory without
     # looking at strides
     fused = all(parameter.is_contiguous() and parameter.is_floating_point() for parameter in [*decayed, *plain])
+    if schedule_free:
+        package = import_extra("schedulefree", "schedule-free")
+        averaging: torch.optim.Optimizer = (
+            package.AdamWScheduleFree(groups, lr=lr, betas=betas, eps=config.eps, weight_decay=decay)
+            if config.optimiser == "adamw"
+            else package.SGDScheduleFree(groups, lr=lr, momentum=betas[0], weight_decay=decay)
+        )
+        return averaging
     match config.optimiser:
         case "adamw":
             return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=config.eps, weight_decay=decay, fused=fused)
@@ -60,6 +87,17 @@ def build_optimiser(config: OptimiserConfig, module: nn.Module) -> torch.optim.O
             return Lion(groups, lr=lr, betas=betas, weight_decay=decay)
         case "sgd":
             return torch.optim.SGD(groups, lr=lr, momentum=betas[0], weight_decay=decay)
+
+
+def hold_average(optimiser: torch.optim.Optimizer, average: bool) -> None:
+    """Make the module of a schedule-free optimiser hold the average, or else the weights that take gradients.
+
+    There and back is exact but for rounding, so a run that is to be repeated bit for bit changes at fixed steps.
+    Other optimisers have one set of weights: nothing happens.
+    """
+    change = getattr(optimiser, "eval" if average else "train", None)
+    if change is not None:
+        change()
 
 
 def split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

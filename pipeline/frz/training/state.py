@@ -1,7 +1,7 @@
 """The moving parts of a run as flat tensors and JSON, and back: optimiser and random generators.
 
-The schedule is a pure function of the step and the parameter groups follow from the config, so neither is
-part of the state.
+The parameter groups follow from the config and are no part of the state, but for the counters that a schedule-free
+optimiser keeps in them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+COUNTERS = ("k", "weight_sum", "lr_max", "scheduled_lr", "train_mode")
+"""Entries of a parameter group that a schedule-free optimiser changes."""
+
 
 def state_tensors(optimiser: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State of an optimiser: tensors by `<parameter>/<name>`, and the values that are not tensors."""
@@ -20,17 +23,23 @@ def state_tensors(optimiser: Optimizer) -> tuple[dict[str, Tensor], dict[str, An
     for index, state in optimiser.state_dict()["state"].items():
         for name, value in state.items():
             (tensors if isinstance(value, Tensor) else values)[f"{index}/{name}"] = value
+    for index, group in enumerate(optimiser.param_groups):
+        values |= {f"group/{index}/{name}": group[name] for name in COUNTERS if name in group}
     return tensors, values
 
 
 def restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     """Undo `state_tensors` on an optimiser that was built alike."""
     state: dict[int, dict[str, Any]] = {}
+    groups = optimiser.state_dict()["param_groups"]
     for key, value in {**tensors, **values}.items():
-        index, _, name = key.partition("/")
+        index, _, name = key.removeprefix("group/").partition("/")
+        if key.startswith("group/"):
+            groups[int(index)][name] = value
+            continue
         # a copy, since the optimiser would work in the tensors it is given
         state.setdefault(int(index), {})[name] = value.clone() if isinstance(value, Tensor) else value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
 def random_tensors(device: torch.device) -> dict[str, Tensor]:

@@ -1,0 +1,149 @@
+"""One optimiser step from the losses of its batches: precision, accumulation, clipping, what is skipped.
+
+The gradient of a step is the mean of the gradients of its batches weighted by their numbers of events,
+`sum_i n_i grad(loss_i) / sum_i n_i`, also where the last group of an epoch has fewer batches, or smaller ones.
+Where the loss is a mean over events, that is the gradient of one batch of all those events (up to rounding); a
+loss that is a mean over something else of the batch (its hits, its tracks) is averaged with the weights of
+the events all the same. Layers that look at the whole batch (BatchNorm) see each batch for itself.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from frz.errors import TrainingError
+from frz.training.config import TrainerConfig
+from frz.training.source import Batch, Trainable
+from frz.training.steplog import StepLog
+
+SMALLEST_SCALE = 2.0**-14
+"""A float16 loss scale below this one no longer mends anything."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What came of a step."""
+
+    moved: bool
+    """Whether the weights changed: not where every batch was skipped, or the gradient overflowed float16."""
+    skipped: tuple[int, ...]
+    """Batches (number in the epoch) whose loss or gradient was not finite."""
+
+
+class Stepper:
+    """Moves the weights of a module.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A `Trainable`, on `device`.
+    optimiser : torch.optim.Optimizer
+        Of its parameters.
+    config : TrainerConfig
+        `precision`, `clip_norm` and `skip_nonfinite` are looked at.
+    device : torch.device
+        Where batches go.
+    """
+
+    def __init__(
+        self, module: nn.Module, optimiser: torch.optim.Optimizer, config: TrainerConfig, device: torch.device
+    ) -> None:
+        self._module, self._loss = module, cast(Trainable, module).loss
+        self.optimiser, self._config, self._device = optimiser, config, device
+        self._parameters: list[Tensor] = [p for group in optimiser.param_groups for p in group["params"]]
+        self._autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss in the precision asked for, and with it what is logged."""
+        batch = {name: value.to(self._device, non_blocking=True) for name, value in batch.items()}
+        with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
+            loss, parts = self._loss(batch)
+        return loss, {**parts, "loss": loss}
+
+    def take(self, batches: Iterable[tuple[int, int, Batch]], n_events: int, log: StepLog) -> Taken:
+        """One step.
+
+        Parameters
+        ----------
+        batches : iterable of (int, int, Batch)
+            Number in the epoch, events, batch.
+        n_events : int
+            Events of all of them.
+        log : StepLog
+            Gets the scalars of every batch that was not skipped, the norm of the gradient before clipping
+            (`grad_norm`), and whether it was clipped (`clipped`, 0 or 1) or overflowed (`overflow`, fp16).
+
+        Raises
+        ------
+        TrainingError
+            If float16 overflows at every scale.
+        """
+        self.optimiser.zero_grad(set_to_none=True)
+        skipped: list[int] = []
+        lost = last = 0
+        for last, n, batch in batches:
+            values = self._add(batch, n / n_events)
+            if values is None:
+                skipped.append(last)
+                lost += n
+            else:
+                log.add(last, n, values)
+        if lost == n_events:
+            return Taken(False, tuple(skipped))
+        if lost:
+            torch._foreach_mul_(self._gradients(), n_events / (n_events - lost))
+        return Taken(self._move(last, n_events - lost, log), tuple(skipped))
+
+    def _add(self, batch: Batch, share: float) -> dict[str, Tensor] | None:
+        """Add the share of a batch to the gradient of the step; None if it is not finite and may be left out."""
+        if not self._config.skip_nonfinite:
+            return self._backward(batch, share)
+        gradients = [parameter.grad for parameter in self._parameters]
+        buffers = {name: value.clone() for name, value in self._module.named_buffers()}
+        self.optimiser.zero_grad(set_to_none=True)
+        values = self._backward(batch, share)
+        good = bool(values["loss"].isfinite()) and (
+            self.scaler.is_enabled()  # an overflow of float16 is the scaler's to mend
+            or all(bool(gradient.isfinite().all()) for gradient in self._gradients())
+        )
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            if not good or parameter.grad is None:
+                parameter.grad = gradient
+            elif gradient is not None:
+                parameter.grad += gradient
+        if not good:  # the statistics of BatchNorm have seen the batch
+            for name, value in buffers.items():
+                self._module.get_buffer(name).copy_(value)
+        return values if good else None
+
+    def _backward(self, batch: Batch, share: float) -> dict[str, Tensor]:
+        loss, values = self.loss(batch)
+        scaled: Tensor = self.scaler.scale(loss if share == 1.0 else loss * share)
+        scaled.backward()  # type: ignore[no-untyped-call]
+        return values
+
+    def _move(self, batch: int, n_events: int, log: StepLog) -> bool:
+        """Clip and step; False if the gradient overflowed float16."""
+        scale = self.scaler.get_scale()
+        self.scaler.unscale_(self.optimiser)
+        clip = self._config.clip_norm
+        norm = nn.utils.clip_grad_norm_(self._parameters, clip) if clip else None
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        overflow = self.scaler.get_scale() < scale
+        if norm is not None and not overflow:
+            log.add(batch, n_events, {"grad_norm": norm})
+            log.add(batch, 1.0, {"clipped": norm > clip})
+        if self.scaler.is_enabled():
+            log.add(batch, 1.0, {"overflow": torch.tensor(float(overflow))})
+            if self.scaler.get_scale() < SMALLEST_SCALE:
+                way_out = "lower lr, or set precision to bf16 or fp32"
+                raise TrainingError("the gradient overflows float16 however it is scaled", way_out=way_out)
+        return not overflow
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
