@@ -16,6 +16,7 @@ Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, as un
 
 def backbone(
     config: Config,
+    tensorboard: options.Tensorboard = False,
     artifacts: options.Artifacts = None,
     overrides: options.Set = None,
     as_json: options.Json = False,
@@ -28,7 +29,8 @@ def backbone(
     from frz.config import read_yaml
     from frz.pretrain import train
 
-    _tell(train(read_yaml(config, overrides or ()), root(artifacts), str(config)), as_json)
+    chosen = ["trainer.tensorboard=true"] if tensorboard else []
+    _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config)), as_json)
 
 
 def head(
@@ -39,6 +41,7 @@ def head(
     data: Annotated[
         str | None, typer.Option("--data", metavar="NAME", help="Data set (muon-sim@2), in place of the config's.")
     ] = None,
+    tensorboard: options.Tensorboard = False,
     artifacts: options.Artifacts = None,
     overrides: options.Set = None,
     as_json: options.Json = False,
@@ -52,6 +55,7 @@ def head(
     from frz.heads.run import train
 
     chosen = [f"features.data={data}"] if data else []
+    chosen += ["trainer.tensorboard=true"] if tensorboard else []
     _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), features), as_json)
 
 

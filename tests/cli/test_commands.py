@@ -66,6 +66,16 @@ HERE, SET = Path("there"), ["--set", "a.b=1", "--set", "c=x"]
             "frz.heads.run.train",
             ({"name": "a", "features": {"data": "muon-sim@2"}}, HERE, "run.yaml", None),
         ),
+        (
+            ["train-backbone", "run.yaml", "--tensorboard"],
+            "frz.pretrain.train",
+            ({"name": "a", "trainer": {"tensorboard": True}}, HERE, "run.yaml"),
+        ),
+        (
+            ["train-head", "run.yaml", "--tensorboard"],
+            "frz.heads.run.train",
+            ({"name": "a", "trainer": {"tensorboard": True}}, HERE, "run.yaml", None),
+        ),
         (["train-head", "run.yaml"], "frz.heads.run.train", ({"name": "a"}, HERE, "run.yaml", None)),
         (["evaluate", "eta", *SET], "frz.evaluation.run.evaluate", ("eta", HERE, {"a": {"b": 1}, "c": "x"})),
         (["compare", "eta", "phi"], "frz.evaluation.compare.compare", (["eta", "phi"], HERE, "test")),

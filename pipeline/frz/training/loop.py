@@ -100,7 +100,7 @@ def fit(
     train, val : BatchSource
         Without validation events the training loss stands in for the validation loss.
     config : TrainerConfig
-        A continued run must have the same one, but for `device` and `checkpoint_minutes`.
+        A continued run must have the same one, but for `device`, `checkpoint_minutes` and `tensorboard`.
     run_dir : Path
         Folder of the run, made if missing.
     meta : callable, optional
@@ -129,7 +129,7 @@ def fit(
     val = val if val is not None and val.n_events else None
     sizes = {"train": train.n_events, "val": val.n_events if val else 0}
     record = Record(run_dir, config, sizes, meta)
-    with only_writer(run_dir), own_random(device, config.seed), deferred_interrupt() as interrupted:
+    with closing(record), only_writer(run_dir), own_random(device, config.seed), deferred_interrupt() as interrupted:
         run = _Run(module.to(device), train, val, config, record, device, interrupted, measure)
         resumed = run.restore()
         begun_after = run.at.epoch, run.step
@@ -207,11 +207,18 @@ class _Run:
         """Train to the end."""
         if self.step == 0:
             self._check_monitor()
+        self._show(bar, self.at.last)
         while not self._finished():
             self._stretch(bar)
+            self._show(bar, self.at.last)
             waited = time.monotonic() - self._saved_at
             if self._finished() or waited * SAVE_SHARE >= self._save_cost or self._overdue():
                 self.save()
+
+    def _show(self, bar: Bar, line: Metrics) -> None:
+        """Beside the training loss, what the last validation said."""
+        names = dict.fromkeys(("val/loss", self.monitor.name))
+        bar.advance(0, **{name: value for name in names if (value := line.get(name)) is not None})
 
     def _finished(self) -> bool:
         return self.at.stopped or self.at.epoch == self.config.max_epochs
