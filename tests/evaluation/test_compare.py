@@ -85,7 +85,10 @@ def test_the_best_is_better_than_every_other():
     assert _ranked("q/accuracy", list("abc"), np.array([0.9, 0.89, 0.85]), drawn - [[0], [0.01], [0]])["best"] == "a"
 
 
-@pytest.mark.parametrize(("name", "best"), [("q/auc", "b"), ("q/rmse", "c"), ("q/bias", "a"), ("slots", None)])
+@pytest.mark.parametrize(
+    ("name", "best"),
+    [("q/auc", "b"), ("q/rmse", "c"), ("q/bias", "a"), ("pt/pull_width", "b"), ("slots", None), ("pt/coverage", None)],
+)
 def test_each_metric_has_its_better_side(name, best):
     drawn = np.array([[0.1], [0.8], [-0.7]]) + np.linspace(-1e-3, 1e-3, 50)
     assert _ranked(name, list("abc"), drawn.mean(1), drawn)["best"] == best

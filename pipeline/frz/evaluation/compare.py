@@ -8,7 +8,7 @@ better than the metrics themselves.
 
 # Axes: H heads, R samples drawn.
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,14 +27,13 @@ from frz.store.reader import EventStore
 from frz.store.schema import GROUP, ID, KEY, EventArrays
 from frz.store.table import pick
 from frz.training.history import history
+from frz.training.monitor import LARGER, SMALLER
 
 RESAMPLES = 200
 LEVEL, SURE = 0.683, 0.95
 """Of the interval of a metric, and of that of a difference."""
-HIGHER = frozenset({"accuracy", "balanced_accuracy", "auc", "f1", "precision", "recall", "efficiency", "purity"})
-LOWER = frozenset({"width", "clipped_rms", "rmse", "mae", "mse", "loss", "cross_entropy", "nll", "pinball", "error"})
-NEAR_ZERO = frozenset({"bias"})
-"""Last part of a metric's name (`pt/relative_width`: width): which way is better. Others are shown and not ranked."""
+NEAR: Mapping[str, float] = {"bias": 0.0, "pull": 1.0}
+"""Words of metrics that are best at a value."""
 
 
 class Tested(NamedTuple):
@@ -181,16 +180,15 @@ def _metrics(tested: Sequence[Tested], n: int) -> dict[str, dict[str, Any]]:
 
 def _ranked(name: str, labels: Sequence[str], values: Floats, drawn: Floats) -> dict[str, Any]:
     """Intervals of one metric: `values` (H,), `drawn` (H, R)."""
-    stat = name.rpartition("/")[2].removeprefix("relative_")
     each = {}
     for label, value, samples in zip(labels, values.tolist(), drawn, strict=True):
         low, high = percentiles(samples, LEVEL) or (None, None)
         each[label] = {"value": value, "low": low, "high": high}
     found: dict[str, Any] = {"best": None, "heads": each}
-    if stat not in HIGHER | LOWER | NEAR_ZERO or not np.isfinite(values).all():
+    as_loss = _as_loss(name)
+    if as_loss is None or not np.isfinite(values).all():
         return found
-    # As a loss: lower is better.
-    loss, losses = (np.abs(x) if stat in NEAR_ZERO else -x if stat in HIGHER else x for x in (values, drawn))
+    loss, losses = as_loss(values), as_loss(drawn)
     leader, sure = int(np.argmin(loss)), True
     for other, label in enumerate(labels):
         if other != leader:
@@ -199,6 +197,16 @@ def _ranked(name: str, labels: Sequence[str], values: Floats, drawn: Floats) -> 
             apart = percentiles(drawn[other] - drawn[leader], SURE) or (None, None)
             each[label]["difference"] = {"low": apart[0], "high": apart[1]}
     return found | {"best": labels[leader] if sure else None}
+
+
+def _as_loss(name: str) -> Callable[[Floats], Floats] | None:
+    """Turns values of a metric so that lower is better; None where the name does not tell which way that is."""
+    words = set(name.rpartition("/")[2].split("_"))
+    if near := [best for word, best in NEAR.items() if word in words]:
+        return lambda values: np.abs(values - near[0])
+    if bool(words & SMALLER) == bool(words & LARGER):
+        return None
+    return np.negative if words & LARGER else np.positive
 
 
 class _Watched(dict[str, NDArray[Any]]):

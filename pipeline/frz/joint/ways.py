@@ -7,9 +7,8 @@ happens (`TimedReader`), and the rest of the wait is the backbone's own arithmet
 import time
 from collections.abc import Iterable
 from contextlib import closing
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -18,8 +17,11 @@ from frz.extract.memory import Peak
 from frz.store.reader import EventStore
 from frz.store.schema import EventArrays
 from frz.training.config import TrainerConfig
+from frz.training.loop import DRAIN_STEPS
 from frz.training.optimisers import build_optimiser
-from frz.training.source import Batch, BatchSource, Trainable
+from frz.training.source import Batch, BatchSource
+from frz.training.step import Stepper
+from frz.training.steplog import StepLog
 
 
 class Spent(NamedTuple):
@@ -57,22 +59,20 @@ class TimedReader:
 
 
 class Step:
-    """An optimiser step as the trainer takes it."""
+    """A step of the training loop, without its record: one batch, whatever `accumulate` says, and no average."""
 
     def __init__(self, module: nn.Module, trainer: TrainerConfig, device: torch.device) -> None:
-        self.module, self.trainer, self.device = module.to(device).train(), trainer, device
-        self.optimiser = build_optimiser(trainer, module)
-        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.trainer, self.device = trainer, device
+        module.to(device).train()
+        optimiser = build_optimiser(trainer, module, schedule_free=trainer.schedule == "schedule_free")
+        self._stepper, self._log, self._n = Stepper(module, optimiser, trainer, device), StepLog(), 0
 
-    def __call__(self, batch: Batch) -> None:
-        """Loss, gradient, step; the batch is on the device."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.trainer.precision == "bf16"):
-            loss, _ = cast(Trainable, self.module).loss(batch)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        if self.trainer.clip_norm:
-            nn.utils.clip_grad_norm_(self.parameters, self.trainer.clip_norm)
-        self.optimiser.step()
+    def __call__(self, batch: Batch, n_events: int) -> None:
+        """Loss, gradient, clipping, step."""
+        self._stepper.take([(self._n, n_events, batch)], n_events, self._log)
+        self._n += 1
+        if self._n % DRAIN_STEPS[self.device.type] == 0:
+            self._log.drain()
 
 
 class Loop:
@@ -118,14 +118,14 @@ class Loop:
         reading = copies = compute = 0.0
         with Peak() as memory, closing(self.source.batches(plan)) as batches:
             begun, read_before = time.perf_counter(), self._reader.seconds if self._reader else 0.0
-            for batch in batches:
+            for positions, batch in zip(plan, batches, strict=True):
                 made = time.perf_counter()
                 if gpu:
                     batch = {name: values.to(step.device, non_blocking=True) for name, values in batch.items()}
                 if gpu and apart:
                     torch.cuda.synchronize(step.device)
                 copied = time.perf_counter() if gpu else made
-                step(batch)
+                step(batch, len(positions))
                 if gpu and apart:
                     torch.cuda.synchronize(step.device)
                 done = time.perf_counter()
@@ -141,4 +141,4 @@ class Loop:
             self.device_memory = max(self.device_memory or 0, torch.cuda.max_memory_allocated(step.device))
         if memory.bytes is not None:
             self.memory = max(self.memory or 0, memory.bytes)
-        return Spent(int(np.sum([len(positions) for positions in plan])), reading, copies, compute)
+        return Spent(sum(map(len, plan)), reading, copies, compute)
