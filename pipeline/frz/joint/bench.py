@@ -224,7 +224,7 @@ def advice(rows: Mapping[str, Mapping[str, Any]], n_train: int) -> str:
         return f"{text}; {row['reading']:.0%} of that is waiting for batches, so the head is not what is slow"
     if row["copies"] > WAITING:
         return f"{text}; {row['copies']:.0%} of that is copying to the device, so larger batches pay"
-    return f"{text}; {row['compute']:.0%} of that is the head's own arithmetic, so a smaller head is the way to more"
+    return f"{text}; {row['compute']:.0%} of that is the head's own arithmetic: larger batches or a smaller head"
 
 
 def _duration(seconds: float) -> str:

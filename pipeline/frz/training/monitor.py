@@ -7,7 +7,7 @@ from frz.errors import TrainingError, nearest
 from frz.training.config import TrainerConfig
 
 SMALLER = frozenset(["abs", "brier", "ece", "error", "loss", "mae", "mse", "nll", "pinball", "rms", "rmse", "width"])
-LARGER = frozenset(["accuracy", "auc", "efficiency", "f1", "precision", "purity", "r2", "recall"])
+LARGER = frozenset(["accuracy", "auc", "auprc", "efficiency", "f1", "precision", "purity", "r2", "recall"])
 """Words in the last part of a name that tell which values are better."""
 
 
