@@ -1,5 +1,6 @@
 """`frz train-backbone` and `frz train-head`: the two stages of training."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,14 @@ AT_LENGTH = ("epoch_metrics", "versions")
 """What people are shown by `frz show` and not at the end of a training."""
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, as under configs/.")]
+
+
+class Residency(StrEnum):
+    """Where prepared events lie."""
+
+    device = "device"
+    ram = "ram"
+    mapped = "mapped"
 
 
 def backbone(
@@ -42,6 +51,10 @@ def head(
         str | None, typer.Option("--data", metavar="NAME", help="Data set (muon-sim@2), in place of the config's.")
     ] = None,
     tensorboard: options.Tensorboard = False,
+    residency: Annotated[
+        Residency | None,
+        typer.Option("--residency", help="Where prepared events lie while the head trains; default where they fit."),
+    ] = None,
     artifacts: options.Artifacts = None,
     overrides: options.Set = None,
     as_json: options.Json = False,
@@ -56,6 +69,7 @@ def head(
 
     chosen = [f"features.data={data}"] if data else []
     chosen += ["trainer.tensorboard=true"] if tensorboard else []
+    chosen += [f"loading.residency={residency.value}"] if residency else []
     _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), features), as_json)
 
 

@@ -9,7 +9,8 @@ import pytest
 from conftest import TINY_BACKBONE, TINY_HEAD
 from frz import artifacts as names
 from frz.errors import CheckpointError, ConfigError, IdentityError
-from frz.heads.run import load_head, predict, prepare, train
+from frz.heads.prefix import prepare
+from frz.heads.run import load_head, predict, train
 from frz.pretrain import train as train_backbone
 from frz.store import EventStore
 
@@ -59,7 +60,7 @@ def test_metrics_follow_from_the_predictions(tiny):
 
 
 def test_some_events_are_prepared_as_all_are(tiny, monkeypatch):
-    monkeypatch.setattr("frz.heads.run.PREPARE_EVENTS", 50)
+    monkeypatch.setattr("frz.heads.prefix.PREPARE_EVENTS", 50)
     head, about = load_head("tiny", tiny)
     store = EventStore(about["features"]["store"], about["features"]["version"])
     positions = store.split("train")[::-1]

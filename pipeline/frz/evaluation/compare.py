@@ -20,7 +20,8 @@ from frz.ancestry import config_of, differing, flat
 from frz.errors import CheckpointError, ConfigError, StoreError
 from frz.evaluation.bootstrap import Floats, percentiles, resamples
 from frz.heads.contract import Head
-from frz.heads.run import load_head, predict, prepare
+from frz.heads.prefix import prepare
+from frz.heads.run import load_head, predict
 from frz.progress import progress
 from frz.store import ragged
 from frz.store.reader import EventStore

@@ -18,7 +18,7 @@ from frz.evaluation.run import evaluate
 from frz.evaluation.settings import DemoSettings
 from frz.extract.run import extract
 from frz.heads.run import train as train_head
-from frz.joint.bench import bench
+from frz.joint.bench import BEHIND, bench
 from frz.pretrain import train as train_backbone
 
 BENCH_SECONDS = 15
@@ -133,8 +133,8 @@ def head_config(options: DemoSettings) -> dict[str, Any]:
 
 def _rates(ways: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Events per second of training the head jointly, behind the frozen backbone, and from stored features."""
-    cached = ways["ram"]
-    rates = {name: way["events_per_s"] for name, way in (*ways.items(), ("cached", cached)) if name != "ram"}
+    cached = next(way for name, way in ways.items() if name not in BEHIND)
+    rates = {name: ways[name]["events_per_s"] for name in BEHIND} | {"cached": cached["events_per_s"]}
     return rates | {"cached_over_joint": cached["over_joint"], "cached_over_frozen": cached["over_frozen"]}
 
 

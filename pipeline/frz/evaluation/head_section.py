@@ -17,7 +17,8 @@ from frz.evaluation.binning import binned
 from frz.evaluation.fields import LEAST, Field, Floats, Spread, bin_edges, compare, spread_in_bins
 from frz.evaluation.intervals import Proportion
 from frz.heads.contract import Head
-from frz.heads.run import predict, prepare
+from frz.heads.prefix import prepare
+from frz.heads.run import predict
 from frz.heads.slots import MATCH, matched_rows, owners
 from frz.store.ragged import edges
 from frz.store.schema import EVENT, EventArrays, Schema, axis_of

@@ -30,6 +30,9 @@ class Head(nn.Module, ABC):
     """
 
     Config: ClassVar[type[StrictModel]]
+    not_in_prefix: ClassVar[frozenset[str]] = frozenset()
+    """Keys of `Config` that `needs`, `prepared` and `prepare` do not look at: heads that differ in nothing else share
+    what `prepare` left in a store."""
 
     @abstractmethod
     def __init__(self, config: Any, schema: Schema) -> None:

@@ -61,6 +61,18 @@ class RegressionHead(Head):
     """
 
     Config = RegressionConfig
+    not_in_prefix = frozenset(
+        (
+            "hit_net_hidden",
+            "dim",
+            "regression_hidden_dim",
+            "regression_num_layers",
+            "dropout",
+            "periodic_output",
+            "beta",
+        )
+        + ("loss_weight", "field_weights")
+    )
     field_weights: Tensor
     line_scale: Tensor
 

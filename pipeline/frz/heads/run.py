@@ -1,10 +1,10 @@
 """Stage 2: a head on the features of a store. No backbone is loaded, in no process, for no purpose.
 
-The head's parameter-free prefix runs once over all parts; what is left of the events stays in memory and is
-trained on from there.
+The head's parameter-free prefix runs once over all parts (`prefix`); what is left of the events is trained on from
+where it fits (`frz.loading.residency`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,29 @@ from frz import artifacts as names
 from frz.config import StrictModel, digest_of, import_class, parse
 from frz.errors import CheckpointError, IdentityError
 from frz.heads.contract import HEADS, Head
+from frz.heads.prefix import PREPARE_EVENTS, prepared
 from frz.lineage import changed_since, versions
 from frz.loading.balance import balanced
+from frz.loading.blocks import BlockSource, PreparedEvents
+from frz.loading.config import LoadingConfig
+from frz.loading.order import labels_of, shuffle_quality
 from frz.loading.source import ReaderSource
 from frz.location import location
-from frz.progress import note, progress
+from frz.progress import note
 from frz.store import ragged
 from frz.store.reader import EventStore
 from frz.store.schema import EventArrays, Schema
-from frz.store.table import EventTable, Reader
+from frz.store.table import Reader
 from frz.training import run
 from frz.training.checkpoint import load, load_into, n_trainable
-from frz.training.config import TrainerConfig
+from frz.training.config import TrainerConfig, pick_device
 from frz.training.loop import fit, resumable
 from frz.training.record import BEST
 
-PREPARE_EVENTS = 4096
 PREDICT_EVENTS = 1024
 """Events at once."""
+NOT_IDENTITY = {"prefix", "residency"}
+"""Keys of `loading` that change no result."""
 
 
 class Features(StrictModel):
@@ -57,6 +62,7 @@ class HeadConfig(StrictModel):
     """What it is trained on."""
     model: dict[str, Any] = Field(default={})
     """The head's own settings."""
+    loading: LoadingConfig = LoadingConfig()
     trainer: TrainerConfig = TrainerConfig()
 
 
@@ -107,6 +113,7 @@ def train(
         "head": config.head,
         "features": origin,
         "model": model_config.model_dump(mode="json"),
+        "loading": config.loading.model_dump(mode="json", exclude=NOT_IDENTITY),
         "trainer": run.identity(config.trainer),
     }
     folder = names.run_path(artifacts, "heads", config.name, digest_of(asked | {"features": origin["hash"]}))
@@ -117,10 +124,14 @@ def train(
     if (finished := run.begin(folder, asked)) is not None:
         return run.told(finished, folder, run.NOTHING_TO_DO, then)
 
-    table = prepare(head, store)
+    trainer, device = config.trainer, pick_device(config.trainer.device)
+    table, residency = prepared(head, store, asked["model"], config.loading, device)
+    note(str(residency))
     splits = {split: store.split(split) for split in store.snapshot.split.fractions}
+    shuffle = shuffle_quality(labels_of(table, splits["train"]), config.loading, trainer.batch_size, trainer.data_seed)
+    note(str(shuffle))
     if not resumable(folder):
-        head.fit([table.events(splits["train"])])
+        head.fit(_blocks(table, splits["train"]))
     about = {
         "name": config.name,
         "head": config.head,
@@ -128,19 +139,16 @@ def train(
         "features": origin,
         "event_schema": store.schema.model_dump(mode="json"),
     }
-    trainer = config.trainer
-    train_events = ReaderSource(
-        table,
-        head.prepared.arrays,
+    events = PreparedEvents(table, head.prepared.arrays, residency.mode, device, config.loading.window)
+    train_events = BlockSource(
+        events,
         trainer.batch_size,
-        positions=splits["train"],
+        splits["train"],
+        order=config.loading,
         seed=trainer.data_seed,
-        window=trainer.window,
         draw=balanced(trainer.balance, store, splits["train"], trainer.data_seed),
     )
-    val_events = ReaderSource(
-        table, head.prepared.arrays, trainer.batch_size, positions=splits.get("val", splits["train"][:0]), shuffle=False
-    )
+    val_events = BlockSource(events, trainer.batch_size, splits.get("val", splits["train"][:0]))
     result = fit(
         head,
         train_events,
@@ -163,6 +171,8 @@ def train(
             "stopped_early": result.stopped_early,
             "score": best["metrics"].get("val/loss", best["metrics"].get("train/loss")),
             "epoch_metrics": {"best": result.best, "last": result.last},
+            "residency": residency._asdict(),
+            "shuffle": shuffle.shares,
             "metrics": {s: score(head, table, p) for s, p in splits.items() if s != "train" and len(p)},
             "versions": versions(),
         },
@@ -241,19 +251,13 @@ def _of_data(store: EventStore, data: str) -> EventStore:
     )
 
 
-def prepare(head: Head, store: Reader, positions: NDArray[np.int64] | None = None) -> EventTable:
-    """What the head's parameter-free prefix leaves of the events at `positions` (default all), in memory."""
-    chosen = np.arange(store.n_events) if positions is None else positions
-    pieces = []
-    with progress("prepare", total=len(chosen), unit="event") as bar:
-        for begin in range(0, max(len(chosen), 1), PREPARE_EVENTS):
-            block = chosen[begin : begin + PREPARE_EVENTS]
-            pieces.append(head.prepare(store.events(block, head.needs)))
-            bar.advance(len(block))
-    return EventTable(head.prepared, ragged.concat(pieces))
+def _blocks(table: Reader, positions: NDArray[np.int64]) -> Iterator[EventArrays]:
+    """The prepared events at `positions`, some at a time."""
+    for begin in range(0, len(positions), PREPARE_EVENTS):
+        yield table.events(positions[begin : begin + PREPARE_EVENTS])
 
 
-def predict(head: Head, table: EventTable, positions: NDArray[np.int64]) -> EventArrays:
+def predict(head: Head, table: Reader, positions: NDArray[np.int64]) -> EventArrays:
     """Predictions in physical units for the events at `positions`, in that order."""
     source = ReaderSource(table, head.prepared.arrays, PREDICT_EVENTS, positions=positions, shuffle=False)
     plan = [positions[begin : begin + PREDICT_EVENTS] for begin in range(0, len(positions), PREDICT_EVENTS)]
@@ -266,7 +270,7 @@ def predict(head: Head, table: EventTable, positions: NDArray[np.int64]) -> Even
     return ragged.concat(pieces) if pieces else {}
 
 
-def score(head: Head, table: EventTable, positions: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+def score(head: Head, table: Reader, positions: NDArray[np.int64]) -> dict[str, dict[str, float]]:
     """Metrics of the head on some events, beside those of its yardstick, the training mean."""
     truth = table.events(positions)
     found = {"head": head.metrics(predict(head, table, positions), truth)}

@@ -2,11 +2,13 @@
 
 joint    a training step of the backbone and one of the head, each with its own batch
 frozen   the backbone forward without gradients before every step of the head, in every epoch
-ram, …   what `train-head` does, from wherever prepared events lie
+device, ram, mapped
+         what `train-head` does, from each place where prepared events can lie
 
 The ways take turns, so that other programs disturb all of them alike; a rate is the median over the rounds.
 """
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +25,9 @@ from frz.errors import FrzError
 from frz.extract.opening import open_both
 from frz.extract.settings import Settings
 from frz.heads.contract import HEADS, Head
-from frz.heads.run import HeadConfig, find_features, prepare
+from frz.heads.prefix import prepare
+from frz.heads.run import HeadConfig, find_features
+from frz.joint.cached import cached
 from frz.joint.on_the_fly import FrozenFeatures, OnTheFly
 from frz.joint.ways import Loop, Spent, Step, TimedReader
 from frz.loading.frozen import build
@@ -33,10 +37,12 @@ from frz.progress import progress
 from frz.store.reader import EventStore
 from frz.store.table import EventTable
 from frz.training.checkpoint import n_trainable
-from frz.training.config import TrainerConfig, pick_device
+from frz.training.config import pick_device
 
 BEHIND = ("joint", "frozen")
 """Ways that run the backbone."""
+HOLDERS: Mapping[str, tuple[str, ...]] = {"memory": ("device", "ram"), "device_memory": ("device",)}
+"""Ways that keep all prepared events in a memory."""
 PARTS = ("reading", "copies", "compute")
 ROUNDS = 4
 PREPARE_SHARE = 0.3
@@ -54,7 +60,8 @@ def bench(
 ) -> dict[str, Any]:
     """Measure the ways to train a head.
 
-    Nothing is written: the head is built anew from its config and thrown away, the backbone is a copy.
+    Nothing stays: the head is built anew from its config and thrown away, the backbone is a copy, and mapped events lie
+    in a temporary folder for as long as it takes.
 
     Parameters
     ----------
@@ -85,22 +92,23 @@ def bench(
     head_class = import_class(config.head, HEADS, "head")
     model_config = parse(head_class.Config, config.model, f"{where}: model")
     trainer, device = config.trainer, pick_device(config.trainer.device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    begin = time.monotonic()
+    own_random = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with own_random, tempfile.TemporaryDirectory(prefix="frz-bench-") as scratch:
         torch.manual_seed(trainer.seed)
         head: Head = head_class(model_config, store.schema)
-        begin = time.monotonic()
         table, prepare_rate = _prepared(head, store, PREPARE_SHARE * seconds)
         head.fit([table.arrays])
-        kept = _bytes(table)
+        kept = sum(values.nbytes for values in table.arrays.values())
         step = Step(head, trainer, device)
-        sources = cached(table, head, trainer)
+        order, seed = config.loading, trainer.data_seed
+        sources, left_out = cached(table, order, trainer.batch_size, seed, device, Path(scratch))
         loops = {mode: Loop(source, step) for mode, source in sources.items()}
         ways: dict[str, tuple[str, ...]] = {mode: (mode,) for mode in loops}
-        left_out: dict[str, str] = {}
         try:
             behind = _behind_backbone(store, head, step, artifacts, table.n_events)
         except FrzError as error:
-            left_out = dict.fromkeys(BEHIND, str(error))
+            left_out |= dict.fromkeys(BEHIND, str(error))
         else:
             loops = behind | loops
             ways = {"joint": ("backbone", *list(sources)[:1]), "frozen": ("frozen",)} | ways
@@ -109,8 +117,9 @@ def bench(
     n_train = len(store.split("train"))
     rows = {way: _row([(loops[n], per_event[n], apart[n]) for n in parts_], n_train) for way, parts_ in ways.items()}
     for way, row in rows.items():
-        if way not in sources and row["memory"] is not None:
-            row["memory"] -= kept
+        for key, holders in HOLDERS.items():  # what is kept for other ways alone
+            if row[key] is not None and way not in holders and set(holders) & set(sources):
+                row[key] -= kept
         row |= {f"over_{other}": row["events_per_s"] / rows[other]["events_per_s"] for other in ways if other in BEHIND}
     return {
         "head": f"{config.name} ({config.head}, {n_trainable(head):,} parameters)",
@@ -128,12 +137,6 @@ def bench(
     }
 
 
-def cached(table: EventTable, head: Head, trainer: TrainerConfig) -> dict[str, ReaderSource]:
-    """Batches of prepared events from each place where they can lie, the nearest first."""
-    settings: dict[str, Any] = {"seed": trainer.data_seed, "window": trainer.window}
-    return {"ram": ReaderSource(table, head.prepared.arrays, trainer.batch_size, **settings)}
-
-
 def _prepared(head: Head, store: EventStore, seconds: float) -> tuple[EventTable, float]:
     """Training events after the head's prefix, as many as it takes so long to prepare; events per second."""
     positions = store.split("train")
@@ -144,10 +147,6 @@ def _prepared(head: Head, store: EventStore, seconds: float) -> tuple[EventTable
     begin = time.perf_counter()
     table = prepare(head, store, chosen)
     return table, len(chosen) / (time.perf_counter() - begin)
-
-
-def _bytes(table: EventTable) -> int:
-    return sum(values.nbytes for values in table.arrays.values())
 
 
 def _behind_backbone(store: EventStore, head: Head, step: Step, artifacts: Path, n_events: int) -> dict[str, Loop]:
@@ -223,8 +222,9 @@ def advice(rows: Mapping[str, Mapping[str, Any]], n_train: int) -> str:
     if row["reading"] > WAITING:
         return f"{text}; {row['reading']:.0%} of that is waiting for batches, so the head is not what is slow"
     if row["copies"] > WAITING:
-        return f"{text}; {row['copies']:.0%} of that is copying to the device, so larger batches pay"
-    return f"{text}; {row['compute']:.0%} of that is the head's own arithmetic: larger batches or a smaller head"
+        return f"{text}; {row['copies']:.0%} of that is copying to the device, so larger batches help"
+    share = f"{row['compute']:.0%}"
+    return f"{text}; {share} of that is the head's own arithmetic, so larger batches or a smaller head help"
 
 
 def _duration(seconds: float) -> str:
@@ -232,4 +232,4 @@ def _duration(seconds: float) -> str:
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.2g} s"
+    return f"{seconds:.3g} s"
