@@ -9,9 +9,11 @@ BENCHMARKS: Mapping[str, str] = {
     "codecs": "benchmarks.codecs",
     "extract": "benchmarks.extract",
     "kills": "benchmarks.kills",
+    "loader": "benchmarks.loader",
     "muon_resolution": "benchmarks.muon_resolution",
     "on_the_fly": "benchmarks.on_the_fly",
     "reads": "benchmarks.reads",
+    "schedules": "benchmarks.schedules",
     "stage2": "benchmarks.stage2",
     "stores": "benchmarks.stores",
 }

@@ -1,7 +1,9 @@
 """Stage-2 runs: of exactly the features asked for, and without any backbone in the process."""
 
 import json
+import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -10,9 +12,13 @@ from conftest import TINY_BACKBONE, TINY_HEAD
 from frz import artifacts as names
 from frz.errors import CheckpointError, ConfigError, IdentityError
 from frz.heads.prefix import prepare
+from frz.heads.regression import RegressionHead
 from frz.heads.run import load_head, predict, train
+from frz.loading.balance import classes_of, draw_epoch
 from frz.pretrain import train as train_backbone
+from frz.progress import show
 from frz.store import EventStore
+from frz.training import checkpoint
 
 
 @pytest.fixture
@@ -70,6 +76,72 @@ def test_some_events_are_prepared_as_all_are(tiny, monkeypatch):
         np.testing.assert_array_equal(some.array(name), values)
 
 
+LOADING = {"block": 16, "shuffle_blocks": 4}
+MODES = ["device", "ram", "mapped"]
+
+
+def weights_of(artifacts, card):
+    tensors, meta = checkpoint.load(artifacts / "heads" / card["path"].rpartition("heads/")[2] / "last.safetensors")
+    return tensors, meta["metrics"]
+
+
+def assert_same_run(artifacts, one, other):
+    (ours, line), (theirs, expected) = weights_of(artifacts, one), weights_of(artifacts, other)
+    assert line == expected
+    assert all(ours[name].equal(theirs[name]) for name in theirs)
+    assert one["metrics"] == other["metrics"]
+
+
+def test_where_events_lie_changes_no_bit(mine):
+    cards = [train({**TINY_HEAD, "name": mode, "loading": {**LOADING, "residency": mode}}, mine) for mode in MODES]
+    assert [card["residency"]["mode"] for card in cards] == MODES
+    assert cards[0]["epochs"] == 2
+    for card in cards[1:]:
+        assert_same_run(mine, card, cards[0])
+    other = train({**TINY_HEAD, "name": "other", "loading": {**LOADING, "block": 8}}, mine)
+    assert weights_of(mine, other)[1] != weights_of(mine, cards[0])[1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("call", [2, 9])
+def test_an_interrupted_epoch_goes_on_in_every_mode(mine, monkeypatch, mode, call):
+    """And with events that lie elsewhere than before."""
+    whole = train({**TINY_HEAD, "name": "whole", "loading": LOADING}, mine)
+    calls, loss = [], RegressionHead.loss
+
+    def interrupted(self, batch):
+        calls.append(len(calls))
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return loss(self, batch)
+
+    monkeypatch.setattr(RegressionHead, "loss", interrupted)
+    values = {**TINY_HEAD, "name": "broken", "loading": {**LOADING, "residency": mode}}
+    with pytest.raises(KeyboardInterrupt):
+        train(values, mine)
+    done = train({**values, "loading": {**LOADING, "residency": MODES[MODES.index(mode) - 1]}}, mine)
+    assert done["status"].startswith("resumed after")
+    assert_same_run(mine, done, whole)
+
+
+def test_the_order_is_part_of_a_run_and_where_events_lie_is_not(mine):
+    first = train({**TINY_HEAD, "name": "h", "loading": {"residency": "ram"}}, mine)
+    again = train({**TINY_HEAD, "name": "h", "loading": {"residency": "mapped", "prefix": "store"}}, mine)
+    assert again["status"] == "finished before: nothing to do"
+    assert again["path"] == first["path"]
+    assert train({**TINY_HEAD, "name": "h", "loading": {"block": 64}}, mine)["path"] != first["path"]
+
+
+def test_a_run_says_how_well_it_shuffles(mine, capsys):
+    show("lines")
+    card = train({**TINY_HEAD, "name": "h", "loading": {"block": 64, "shuffle_blocks": 1, "prefix": "memory"}}, mine)
+    show("none")
+    said = capsys.readouterr().err
+    assert 0 < card["shuffle"]["place in the data set"] < 0.95
+    assert "residency: ram; takes" in said
+    assert re.search(r"shuffle: batch entropy 0\.\d\d by place in the data set .*loading.block=\d+", said)
+
+
 def test_a_backbone_trained_anew_makes_the_old_features_stale(mine):
     newer = {**TINY_BACKBONE, "trainer": {**TINY_BACKBONE["trainer"], "seed": 5}}
     fresh = train_backbone(newer, mine)
@@ -117,3 +189,32 @@ def test_mistakes_are_one_line(tiny, change, message):
 def test_the_checkpoint_of_a_backbone_is_no_head(tiny):
     with pytest.raises(CheckpointError, match="not the checkpoint of a head"):
         load_head(str(names.weights("tiny", tiny)), tiny)
+
+
+def test_balanced_training_sees_the_draws_and_validation_does_not(mine, monkeypatch):
+    """Of both stages: sources are caught on their way to the loop."""
+    caught = []
+
+    class Caught(Exception):
+        pass
+
+    def catch(module, train_events, val_events, *arguments, **keywords):
+        caught.append((train_events, val_events))
+        raise Caught
+
+    balance = {"by": "track/parameters", "column": "q", "mode": "sqrt"}
+    for path, run, values in (("heads.run", train, TINY_HEAD), ("pretrain", train_backbone, TINY_BACKBONE)):
+        monkeypatch.setattr(f"frz.{path}.fit", catch)
+        with pytest.raises(Caught):
+            run({**values, "trainer": {**values["trainer"], "balance": balance, "data_seed": 4}}, mine)
+    for store, (train_events, val_events) in zip(
+        (EventStore(names.features("tiny", mine).path), EventStore(mine / "datasets/tiny")), caught, strict=True
+    ):
+        split = store.split("train")
+        classes = classes_of(store, "track/parameters", "q", split)
+        expected = split[draw_epoch(classes, "sqrt", seed=4, epoch=2)]
+        assert len(np.unique(expected)) < len(expected)
+        assert sorted(np.concatenate(train_events.plan(2)).tolist()) == expected.tolist()
+        assert sorted(np.concatenate(val_events.plan(0)).tolist()) == store.split("val").tolist()
+    with pytest.raises(ConfigError, match=r"trainer.balance: there is no array 'event/charge'"):
+        train({**TINY_HEAD, "trainer": {**TINY_HEAD["trainer"], "balance": {"by": "event/charge"}}}, mine)

@@ -158,7 +158,8 @@ def keep(head: Head, store: EventStore, root: Path, about: Mapping[str, Any], *,
         snapshot.commit(root, lambda _: made)
     except DamageError as error:
         note(f"prepared events: {error.where} is made again: {error.what}")
-        atomic.remove(root / "snapshots")
+        for folder in ("snapshots", "copies"):
+            atomic.remove(root / folder)
         snapshot.prepare_root(root)
         snapshot.commit(root, lambda _: made)
     return EventStore(root)

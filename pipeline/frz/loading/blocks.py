@@ -4,7 +4,7 @@ On the device and in memory they are gathered from all events. Of a mapped store
 plan shuffles together, block by block in the order of the file, while batches are gathered from those before.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from frz.loading.balance import Draw
+from frz.loading.buffer import EventBuffer
 from frz.loading.execute import ahead
 from frz.loading.held import HeldEvents, held_names
 from frz.loading.order import OrderConfig
@@ -21,14 +23,18 @@ from frz.store.table import Reader
 from frz.training.source import Batch, Plan
 
 HOST = torch.device("cpu")
+READ_EVENTS = 1024
+"""Events that are read at once into a shuffle buffer."""
+GAP = 4
+"""Events of other splits that are read along, rather than left out, where they lie between two."""
 
 
 class Window(NamedTuple):
-    """Consecutive batches of a plan, and the events in them."""
+    """Consecutive batches of a plan, and the events to read for them."""
 
     batches: Plan
     positions: NDArray[np.int64]
-    """In the order of the store, each once."""
+    """In the order of the store, each once; some of no batch may lie between."""
 
 
 class PreparedEvents:
@@ -53,6 +59,7 @@ class PreparedEvents:
     ) -> None:
         self._reader, self._names, self._window = reader, held_names(names, reader.schema), window
         self._pin = device.type == "cuda" and mode != "device"
+        self._spare: list[tuple[EventBuffer, EventBuffer]] = []
         self._held: HeldEvents | None = None
         if mode != "mapped":
             whole = ((name, reader.array(name)) for name in self._names)
@@ -72,14 +79,24 @@ class PreparedEvents:
             for positions in plan[start:]:
                 yield self._held.take(positions)
             return
-        with closing(ahead(windows(plan, start, self._window), self._read, n=1)) as read:
-            for window, held in read:
-                for positions in window.batches:
-                    yield held.take(np.searchsorted(window.positions, positions))
+        # two buffers of its own: a validation may come while an epoch is under way
+        buffers = self._spare.pop() if self._spare else (EventBuffer(), EventBuffer())
 
-    def _read(self, window: Window) -> tuple[Window, HeldEvents]:
-        arrays = self._reader.events(window.positions, self._names)
-        return window, HeldEvents(arrays.items(), self._reader.schema, HOST)
+        def read(numbered: tuple[int, Window]) -> tuple[Window, HeldEvents]:
+            # the thread is one window ahead, so the window before the one in use is not needed any more
+            number, window = numbered
+            pieces = range(0, len(window.positions), READ_EVENTS)
+            events = (self._reader.events(window.positions[i : i + READ_EVENTS], self._names) for i in pieces)
+            arrays = buffers[number % 2].fill(events, len(pieces))
+            return window, HeldEvents(arrays.items(), self._reader.schema, HOST)
+
+        try:
+            with closing(ahead(enumerate(windows(plan, start, self._window)), read, n=1)) as held:
+                for window, events in held:
+                    for positions in window.batches:
+                        yield events.take(np.searchsorted(window.positions, positions))
+        finally:
+            self._spare.append(buffers)
 
 
 class BlockSource:
@@ -98,7 +115,7 @@ class BlockSource:
     seed : int
         Of the random order.
     draw : callable, optional
-        From the number of an epoch to the events that make it: places in `positions`, sorted, repeats allowed.
+        Which events make an epoch (`frz.loading.balance`); default each once.
     """
 
     def __init__(
@@ -109,7 +126,7 @@ class BlockSource:
         *,
         order: OrderConfig | None = None,
         seed: int = 0,
-        draw: Callable[[int], NDArray[np.int64]] | None = None,
+        draw: Draw | None = None,
     ) -> None:
         self._events, self._batch_size, self._positions = events, batch_size, positions
         self._order, self._seed, self._draw = order, seed, draw
@@ -139,7 +156,10 @@ def windows(plan: Plan, start: int, n_events: int) -> Iterator[Window]:
     for first, last in zip(edges, edges[1:], strict=False):
         if last > start:
             batches = plan[max(first, start) : last]
-            yield Window(batches, np.unique(np.concatenate(batches)))
+            used = np.unique(np.concatenate(batches))
+            breaks = np.flatnonzero(np.diff(used) > GAP + 1)
+            begins, ends = used[np.append(0, breaks + 1)], used[np.append(breaks, -1)] + 1
+            yield Window(batches, ragged.spread(begins, ends)[0])
 
 
 def _pinned(batch: Batch) -> Batch:

@@ -91,7 +91,8 @@ def shuffle_quality(
     found = shares(order.plan(n_events, batch_size, seed, 0))
     better, reached = order, found
     while min(reached.values()) < ENOUGH and better.block > 1:
-        better = OrderConfig(block=(better.block + 1) // 2, shuffle_blocks=2 * better.shuffle_blocks)
+        block = better.block // 2
+        better = OrderConfig(block=block, shuffle_blocks=order.window // block)
         reached = shares(better.plan(n_events, batch_size, seed, 0))
     return Shuffle(found, None if better is order else better)
 
@@ -113,7 +114,7 @@ def batch_entropy(labels: NDArray[np.generic], plan: Plan) -> float:
     in_batch = batch * len(known) + code[np.concatenate([plan[i] for i in chosen])]
     which, counts = np.unique(in_batch, return_counts=True)
     share = counts / sizes[which // len(known)]
-    return float(-(share * np.log(share)).sum() / len(chosen))
+    return float((share * -np.log(share)).sum() / max(len(chosen), 1))
 
 
 def labels_of(reader: Reader, positions: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:

@@ -16,8 +16,8 @@ Residency: TypeAlias = Literal["device", "ram", "mapped"]
 
 SHARE = 0.7
 """Share of what is free that events may take; the rest is for the head, its gradients and other programs."""
-BUFFERS = 2
-"""Shuffle buffers of a mapped data set: one is in use, one is being filled."""
+BUFFERS = 2.5
+"""Shuffle buffers of a mapped data set: one is in use, one is being filled; both hold some events of other splits."""
 
 
 class ResidencyPlan(NamedTuple):
@@ -73,7 +73,7 @@ def plan_residency(
     options: dict[Residency, _Option] = {}
     if device.type == "cuda":
         options["device"] = _Option(n_bytes, torch.cuda.mem_get_info(device)[0], "device memory")
-    options |= {"ram": held, "mapped": _Option(min(BUFFERS * buffer_bytes, n_bytes), free, "memory")}
+    options |= {"ram": held, "mapped": _Option(min(int(BUFFERS * buffer_bytes), n_bytes), free, "memory")}
     options.setdefault("device", held)
     fitting = [mode for mode, option in options.items() if option.fits]
     mode = asked or (fitting or ["mapped"])[0]
