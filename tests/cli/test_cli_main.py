@@ -24,6 +24,8 @@ COMMANDS = [
     "extract",
     "train-head",
     "evaluate",
+    "bench",
+    "compare",
     "predict",
     "export",
     "ls",

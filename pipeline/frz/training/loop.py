@@ -207,18 +207,13 @@ class _Run:
         """Train to the end."""
         if self.step == 0:
             self._check_monitor()
-        self._show(bar, self.at.last)
+        bar.advance(0, **self.monitor.shown(self.at.last))
         while not self._finished():
             self._stretch(bar)
-            self._show(bar, self.at.last)
+            bar.advance(0, **self.monitor.shown(self.at.last))
             waited = time.monotonic() - self._saved_at
             if self._finished() or waited * SAVE_SHARE >= self._save_cost or self._overdue():
                 self.save()
-
-    def _show(self, bar: Bar, line: Metrics) -> None:
-        """Beside the training loss, what the last validation said."""
-        names = dict.fromkeys(("val/loss", self.monitor.name))
-        bar.advance(0, **{name: value for name in names if (value := line.get(name)) is not None})
 
     def _finished(self) -> bool:
         return self.at.stopped or self.at.epoch == self.config.max_epochs

@@ -50,6 +50,11 @@ class Monitor:
         value = line.get(self.name)
         return None if value is None else self.sign * value
 
+    def shown(self, line: Mapping[str, float | None]) -> dict[str, float]:
+        """What to show beside the training loss: the validation loss, and the metric where it is another."""
+        names = dict.fromkeys(name for name in ("val/loss", self.name) if name != "train/loss")
+        return {name: value for name in names if (value := line.get(name)) is not None}
+
     def check(self, known: Iterable[str]) -> None:
         """Refuse a metric that nobody measures.
 
