@@ -17,7 +17,7 @@ def bench(
     overrides: options.Set = None,
     as_json: options.Json = False,
 ) -> None:
-    """Measure the ways to train a head, on your backbone, features and machine.
+    """Measure what a head costs on this machine.
 
     Jointly with the backbone, behind the frozen backbone, and from stored features. Nothing is written.
     """

@@ -1,4 +1,7 @@
-"""`frz train-backbone` and `frz train-head`: the two stages of training."""
+"""`frz train-backbone` and `frz train-head`: the two stages of training.
+
+Particular: under `torchrun` the first process speaks for all.
+"""
 
 from enum import StrEnum
 from pathlib import Path
@@ -38,6 +41,7 @@ def backbone(
     from frz.config import read_yaml
     from frz.pretrain import train
 
+    _quiet_beside_the_first()
     chosen = ["trainer.tensorboard=true"] if tensorboard else []
     _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config)), as_json)
 
@@ -67,17 +71,29 @@ def head(
     from frz.config import read_yaml
     from frz.heads.run import train
 
+    _quiet_beside_the_first()
     chosen = [f"features.data={data}"] if data else []
     chosen += ["trainer.tensorboard=true"] if tensorboard else []
     chosen += [f"loading.residency={residency.value}"] if residency else []
     _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), features), as_json)
 
 
+def _quiet_beside_the_first() -> None:
+    from frz import progress
+    from frz.training.distributed import first_process
+
+    if not first_process():
+        progress.show("none")
+
+
 def _tell(result: dict[str, Any], as_json: bool) -> None:
     """Print what came of a training, and draw its learning curves where it lies."""
     from frz.evaluation.curves import draw
     from frz.location import location
+    from frz.training.distributed import first_process
 
+    if not first_process():
+        return
     if curves := draw(location(result["path"])):
         result = {**result, "curves": curves}
     emit(result if as_json else {key: value for key, value in result.items() if key not in AT_LENGTH}, as_json)

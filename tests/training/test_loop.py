@@ -14,10 +14,11 @@ from frz.config import parse
 from frz.errors import ConfigError, TrainingError
 from frz.training import checkpoint
 from frz.training.config import TrainerConfig, pick_device
-from frz.training.loop import DRAIN_STEPS, Measure, fit, line_ends, resumable
+from frz.training.loop import DRAIN_STEPS, fit, line_ends, resumable
 from frz.training.record import BEST, LAST, LAST_EMA, METRICS, STATE
 from frz.training.schedules import Schedule
 from frz.training.source import Batch
+from frz.training.validation import Measure
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

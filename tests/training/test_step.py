@@ -13,6 +13,7 @@ from toy_run import CONFIG, N_TRAIN, ToySource
 from frz.errors import TrainingError
 from frz.training import checkpoint
 from frz.training.config import TrainerConfig
+from frz.training.distributed import ALONE
 from frz.training.loop import fit
 from frz.training.record import LAST
 from frz.training.source import Batch
@@ -50,7 +51,7 @@ class Normed(Plain):
 
 def stepper(module: nn.Module, **changes: Any) -> Stepper:
     config = TrainerConfig.model_validate(CONFIG | changes)
-    return Stepper(module, torch.optim.SGD(module.parameters(), lr=0.1), config, CPU)
+    return Stepper(module, torch.optim.SGD(module.parameters(), lr=0.1), config, CPU, ALONE)
 
 
 def batches(sizes: Sequence[int], bad: Sequence[int] = (), value: float = float("nan")) -> list[tuple[int, int, Batch]]:

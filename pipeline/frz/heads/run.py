@@ -6,7 +6,7 @@ where it fits (`frz.loading.residency`).
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from frz.store.table import Reader
 from frz.training import run
 from frz.training.checkpoint import load, load_into, n_trainable
 from frz.training.config import TrainerConfig, pick_device
+from frz.training.distributed import World, joined
 from frz.training.loop import fit, resumable
 from frz.training.record import BEST
 
@@ -93,6 +94,11 @@ def train(
         If the config and the features do not fit, or training cannot go on.
     """
     config = parse(HeadConfig, values, where)
+    with joined(config.trainer.device) as world:
+        return _train(config, artifacts, where, features, world)
+
+
+def _train(config: HeadConfig, artifacts: Path, where: str, features: str | None, world: World) -> dict[str, Any]:
     store = find_features(config.features, artifacts, features)
     if changed := changed_since(store.snapshot.about["made_with"]):
         way_out = f"'frz extract --ckpt {config.features.backbone} --check' says whether it matters"
@@ -121,7 +127,7 @@ def train(
         torch.manual_seed(config.trainer.seed)
         head: Head = head_class(model_config, store.schema)
     then = f"frz evaluate {config.name}@{folder.name}"
-    if (finished := run.begin(folder, asked)) is not None:
+    if (finished := world.once(lambda: run.begin(folder, asked))) is not None:
         return run.told(finished, folder, run.NOTHING_TO_DO, then)
 
     trainer, device = config.trainer, pick_device(config.trainer.device)
@@ -156,26 +162,30 @@ def train(
         trainer,
         folder,
         meta=lambda weights: {"head": about, "versions": versions()},
+        measure=lambda module: score(cast(Head, module), table, splits["val"])["head"],
         description=f"train {config.name}",
+        world=world,
     )
     tensors, best = load(folder / BEST)
     load_into(head, tensors, str(folder / BEST))
     n_parameters = n_trainable(head)
-    done = run.finish(
-        folder,
-        {
-            **{key: about[key] for key in ("name", "head", "features")},
-            "parameters": n_parameters,
-            "epochs": result.epochs,
-            "steps": result.steps,
-            "stopped_early": result.stopped_early,
-            "score": best["metrics"].get("val/loss", best["metrics"].get("train/loss")),
-            "epoch_metrics": {"best": result.best, "last": result.last},
-            "residency": residency._asdict(),
-            "shuffle": shuffle.shares,
-            "metrics": {s: score(head, table, p) for s, p in splits.items() if s != "train" and len(p)},
-            "versions": versions(),
-        },
+    done = world.once(
+        lambda: run.finish(
+            folder,
+            {
+                **{key: about[key] for key in ("name", "head", "features")},
+                "parameters": n_parameters,
+                "epochs": result.epochs,
+                "steps": result.steps,
+                "stopped_early": result.stopped_early,
+                "score": best["metrics"].get("val/loss", best["metrics"].get("train/loss")),
+                "epoch_metrics": {"best": result.best, "last": result.last},
+                "residency": residency._asdict(),
+                "shuffle": shuffle.shares,
+                "metrics": {s: score(head, table, p) for s, p in splits.items() if s != "train" and len(p)},
+                "versions": versions(),
+            },
+        )
     )
     return run.told(done, folder, result.status, then)
 

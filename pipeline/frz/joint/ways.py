@@ -17,6 +17,7 @@ from frz.extract.memory import Peak
 from frz.store.reader import EventStore
 from frz.store.schema import EventArrays
 from frz.training.config import TrainerConfig
+from frz.training.distributed import World
 from frz.training.loop import DRAIN_STEPS
 from frz.training.optimisers import build_optimiser
 from frz.training.source import Batch, BatchSource
@@ -65,7 +66,7 @@ class Step:
         self.trainer, self.device = trainer, device
         module.to(device).train()
         optimiser = build_optimiser(trainer, module, schedule_free=trainer.schedule == "schedule_free")
-        self._stepper, self._log, self._n = Stepper(module, optimiser, trainer, device), StepLog(), 0
+        self._stepper, self._log, self._n = Stepper(module, optimiser, trainer, device, World()), StepLog(), 0
 
     def __call__(self, batch: Batch, n_events: int) -> None:
         """Loss, gradient, clipping, step."""

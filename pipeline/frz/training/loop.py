@@ -9,29 +9,30 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
-from math import ceil, isfinite
+from math import ceil
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from frz.errors import TrainingError
 from frz.progress import Bar, progress
 from frz.training.checkpoint import load_into
 from frz.training.config import TrainerConfig, pick_device
+from frz.training.distributed import ALONE, World
 from frz.training.ema import Ema
 from frz.training.interrupt import deferred_interrupt
 from frz.training.lock import only_writer
 from frz.training.monitor import Monitor
 from frz.training.optimisers import build_optimiser, hold_average
-from frz.training.record import BEST, LAST, LAST_EMA, STATE, Meta, Metrics, Record, under
+from frz.training.record import LAST, LAST_EMA, STATE, Meta, Metrics, Record, Weights, under
 from frz.training.schedules import Schedule, set_lr
-from frz.training.source import Batch, BatchSource, Plan, describe
+from frz.training.selection import Selection
+from frz.training.source import Batch, BatchSource, Plan, name_events
 from frz.training.state import own_random, random_tensors, restore_optimiser, restore_random, state_tensors
 from frz.training.step import Stepper
 from frz.training.steplog import StepLog
+from frz.training.validation import Measure, Validation
 
 DRAIN_STEPS = {"cpu": 1, "cuda": 32}
 """Steps after which the loop fetches its losses and looks at them: a GPU has to be waited for."""
@@ -39,9 +40,8 @@ SAVE_SHARE = 0.05
 """Share of the time that saves at the end of epochs may take."""
 REPORT_SECONDS = 0.2
 """Least time between two reports of progress."""
-
-Measure: TypeAlias = Callable[[nn.Module], Mapping[str, float]]
-"""Metrics of a module (in eval mode, with the weights to judge) on the validation events."""
+RANK_SEEDS = 1_000_003
+"""Between the seeds of the processes of one run."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ def fit(
     meta: Meta | None = None,
     measure: Measure | None = None,
     description: str = "training",
+    world: World = ALONE,
 ) -> Result:
     """Train `module`, or go on where an earlier call in the same folder was interrupted.
 
@@ -110,6 +111,9 @@ def fit(
         only where `monitor` is none of these.
     description : str
         Named in the progress display.
+    world : World
+        The processes that train it together (`frz.training.distributed`): all call this, with the same arguments.
+        A continuation may have another number of them; it repeats no random number of the dropout then.
 
     Raises
     ------
@@ -128,19 +132,22 @@ def fit(
     device = pick_device(config.device)
     val = val if val is not None and val.n_events else None
     sizes = {"train": train.n_events, "val": val.n_events if val else 0}
-    record = Record(run_dir, config, sizes, meta)
-    with closing(record), only_writer(run_dir), own_random(device, config.seed), deferred_interrupt() as interrupted:
-        run = _Run(module.to(device), train, val, config, record, device, interrupted, measure)
+    record = Record(run_dir, config, sizes, meta, world.first)
+    alone = only_writer(run_dir) if world.first else nullcontext()
+    seed = config.seed + RANK_SEEDS * world.rank
+    with closing(record), alone, own_random(device, seed), deferred_interrupt(often=world.size > 1) as interrupted:
+        world.copy_first(module.to(device).state_dict().values())
+        run = _Run(module, train, val, config, record, device, interrupted, measure, world)
         resumed = run.restore()
         begun_after = run.at.epoch, run.step
         total = config.max_epochs * train.n_events
         with progress(description, total, "event", done=run.events) as bar:
             run.go(bar)
-        if interrupted():  # after the last step: the run is whole, the program was asked to end
+        if world.any(interrupted()):  # after the last step: the run is whole, the program was asked to end
             raise KeyboardInterrupt
     module.eval()
     at = run.at
-    return Result(at.epoch, run.step, at.best, at.last, at.stopped, resumed, begun_after)
+    return Result(at.epoch, run.step, run.selection.best, at.last, run.selection.exhausted, resumed, begun_after)
 
 
 @dataclass
@@ -155,15 +162,9 @@ class _Position:
     """Batches of it that the last line of metrics knows of."""
     seconds: float = 0.0
     """Spent since that line."""
-    best: Metrics = field(default_factory=dict)
     last: Metrics = field(default_factory=dict)
-    top: dict[str, float] = field(default_factory=dict)
-    """Files of the best few weights with the monitored metric, turned so that smaller is better; the best first."""
-    stale: int = 0
-    """Validations since the best one."""
     skipped: int = 0
     """Batches left out because they were not finite."""
-    stopped: bool = False
 
 
 class _Run:
@@ -179,17 +180,23 @@ class _Run:
         device: torch.device,
         interrupted: Callable[[], bool],
         measure: Measure | None,
+        world: World,
     ) -> None:
-        self.module, self.train, self.val, self.config, self.record = module, train, val, config, record
-        self.device, self.interrupted, self.measure = device, interrupted, measure
+        self.module, self.train, self.config, self.record = module, train, config, record
+        self.device, self.interrupted, self.world = device, interrupted, world
         self.optimiser = build_optimiser(config, module, schedule_free=config.schedule == "schedule_free")
-        self.stepper = Stepper(module, self.optimiser, config, device)
+        self.stepper = Stepper(module, self.optimiser, config, device, world)
         self.ema = Ema(module, config.ema_decay, config.ema_warmup) if config.ema_decay else None
         self.n_batches = len(train.plan(0))  # per epoch
         self.n_steps = ceil(self.n_batches / config.accumulate)  # per epoch
         self.schedule = Schedule(config, config.max_epochs, self.n_steps)
         self.ends = line_ends(self.n_batches, config.accumulate, config.val_every)
         self.monitor = Monitor(config, val is not None)
+        self.selection = Selection(config, self.monitor, record)
+        self.validation: Validation | None = None
+        if val is not None:
+            ours = (self.stepper, self.ema, self.monitor, measure, self._diverged)
+            self.validation = Validation(module, val, *ours, world, device)
         self.at, self.log = _Position(), StepLog()
         self._saved_at, self._save_cost = time.monotonic(), 0.0
 
@@ -201,22 +208,23 @@ class _Run:
     @property
     def events(self) -> int:
         """Events trained on, each time counted."""
-        return self.at.epoch * self.train.n_events + sum(map(len, self.train.plan(self.at.epoch)[: self.at.batch]))
+        begun = self.train.plan(self.at.epoch)[: self.at.batch] if self.at.batch else []
+        return self.at.epoch * self.train.n_events + sum(map(len, begun))
 
     def go(self, bar: Bar) -> None:
         """Train to the end."""
-        if self.step == 0:
-            self._check_monitor()
+        if self.step == 0 and self.validation is not None:
+            self.validation.check_monitor()
         bar.advance(0, **self.monitor.shown(self.at.last))
         while not self._finished():
             self._stretch(bar)
             bar.advance(0, **self.monitor.shown(self.at.last))
             waited = time.monotonic() - self._saved_at
-            if self._finished() or waited * SAVE_SHARE >= self._save_cost or self._overdue():
+            if self._finished() or self.world.any(waited * SAVE_SHARE >= self._save_cost or self._overdue()):
                 self.save()
 
     def _finished(self) -> bool:
-        return self.at.stopped or self.at.epoch == self.config.max_epochs
+        return self.selection.exhausted or self.at.epoch == self.config.max_epochs
 
     def _overdue(self) -> bool:
         return time.monotonic() - self._saved_at >= 60 * self.config.checkpoint_minutes
@@ -236,10 +244,10 @@ class _Run:
         if self.config.skip_nonfinite:
             line["train/skipped"] = at.skipped
         due = not whole or epoch == self.config.max_epochs or epoch % self.config.val_every == 0
-        if self.val is not None and (due or self.config.val_every < 1):
-            measured = self._validate(self.val)
+        if self.validation is not None and (due or self.config.val_every < 1):
+            measured = self.validation.run(self.interrupted)
             if measured is None:
-                self._pause(started)  # all steps are done, so a continuation begins with this validation
+                self._pause(started, end=True)  # all steps are done, so a continuation begins with this validation
             line |= measured or {}
         line["seconds"] = time.monotonic() - started
         line["events_per_s"] = sum(map(len, plan[at.line : end])) / max(trained, 1e-9)
@@ -248,9 +256,10 @@ class _Run:
     def _train(self, plan: Plan, end: int, bar: Bar, started: float) -> None:
         """The steps up to batch `end` of the epoch that are still to be done."""
         self.module.train()
-        at, drain_steps, size = self.at, DRAIN_STEPS[self.device.type], self.config.accumulate
+        at, size = self.at, self.config.accumulate
+        drain_steps = DRAIN_STEPS["cuda" if self.world.size > 1 else self.device.type]
         reported, unreported = 0.0, 0
-        with closing(self.train.batches(plan, at.batch)) as batches:
+        with closing(self.world.batches(self.train, plan, at.batch)) as batches:
             for begin in range(at.batch, end, size):
                 n_events = self._step(plan, range(begin, min(begin + size, end)), batches)
                 if self.step % drain_steps == 0:
@@ -259,20 +268,20 @@ class _Run:
                 if time.monotonic() - reported >= REPORT_SECONDS:
                     bar.advance(unreported, epoch=at.epoch + 1, loss=self.log.latest("loss"))
                     reported, unreported = time.monotonic(), 0
-                if self.interrupted() or self._overdue():
+                ends, due = self.world.anys([self.interrupted(), self._overdue()])
+                if ends or due:
                     self._check(plan)
-                    self._pause(started)
+                    self._pause(started, ends)
         self._check(plan)
         hold_average(self.optimiser, True)  # before every line, validated or not, since it rounds
         bar.advance(unreported, epoch=at.epoch + 1, loss=self.log.latest("loss"))
 
-    def _step(self, plan: Plan, group: range, batches: Iterator[Batch]) -> int:
+    def _step(self, plan: Plan, group: range, batches: Iterator[Batch | None]) -> int:
         """An optimiser step on a group of batches; the number of their events."""
         set_lr(self.optimiser, self._lr(self.step))
         hold_average(self.optimiser, False)
         n_events = sum(len(plan[index]) for index in group)
-        # the range first: a batch that is not of the group must not be taken
-        numbered = ((index, len(plan[index]), batch) for index, batch in zip(group, batches, strict=False))
+        numbered = ((index, len(plan[index]), next(batches)) for index in group)
         taken = self.stepper.take(numbered, n_events, self.log)
         if taken.moved and self.ema is not None:
             self.ema.update(self.module, self.step)
@@ -288,7 +297,7 @@ class _Run:
 
     def _check(self, plan: Plan) -> None:
         """Fetch the losses so far; stop at one that is not finite, before anything of it is saved."""
-        bad = self.log.drain(("loss", "grad_norm"))
+        bad = self.log.drain(("loss", "grad_norm"), self.world.gather)
         if bad is None:
             return
         batch, name = bad
@@ -298,97 +307,36 @@ class _Run:
         raise self._diverged("the gradient is not finite in", self.train, plan, range(first, batch + 1))
 
     def _diverged(self, what: str, source: BatchSource, plan: Plan, batches: Sequence[int]) -> TrainingError:
-        """The error that names the events of the batches."""
-        positions = np.concatenate([plan[index] for index in batches])
-        with closing(source.batches([plan[index] for index in batches])) as made:
-            ids = [batch["event/id"].cpu().numpy() for batch in made if "event/id" in batch]
-        events = f"with id {describe(np.concatenate(ids))}" if ids else f"at positions {describe(positions)}"
-        kept = f"; {STATE} holds the last good state" if resumable(self.record.path) else ""
         step = batches[-1] // (self.config.accumulate if source is self.train else 1) + 1
+        events = name_events(source, plan, batches)
+        kept = f"; {STATE} holds the last good state" if resumable(self.record.path) else ""
         what = f"{what} epoch {self.at.epoch + 1}, step {step} (events {events})"
         way_out = f"lower lr or clip_norm, or look at these events{kept}"
         return TrainingError(what, where=str(self.record.path), way_out=way_out)
 
-    def _validate(self, val: BatchSource) -> Metrics | None:
-        """Mean validation loss, parts and the metric asked for; None if it was interrupted.
-
-        The generators of the training stay where they are.
-        """
-        averaged = nullcontext() if self.ema is None else self.ema.instead(self.module)
-        with torch.no_grad(), own_random(self.device), averaged:
-            self.module.eval()
-            log, plan = StepLog(), val.plan(0)
-            with closing(val.batches(plan)) as batches:
-                for index, batch in enumerate(batches):
-                    log.add(index, len(plan[index]), self.stepper.loss(batch)[1])
-                    if self.interrupted():
-                        return None
-            bad = log.drain(("loss",))
-            if bad is not None:
-                raise self._diverged("the validation loss is not finite after", val, plan, bad[:1])
-            found = log.means("val")
-            return found if self.monitor.name in found else found | self._measured()
-
-    def _measured(self) -> Metrics:
-        """What the caller measures beside the loss."""
-        if self.measure is None or not self.monitor.name.startswith("val/"):
-            return {}
-        return {f"val/{name}": value if isfinite(value) else None for name, value in self.measure(self.module).items()}
-
-    def _check_monitor(self) -> None:
-        """Before the first step: is the metric among those that there will be?"""
-        name = self.monitor.name
-        if name in ("val/loss", "train/loss"):
-            return
-        prefix = name.partition("/")[0]
-        source = self.train if prefix == "train" else self.val
-        assert source is not None, "the monitor has refused"
-        self.module.eval()
-        with torch.no_grad(), own_random(self.device), closing(source.batches(source.plan(0)[:1])) as batches:
-            known = {f"{prefix}/{part}" for part in self.stepper.loss(next(batches))[1]}
-            self.monitor.check(known if name in known else known | self._measured().keys())
-
     def _close(self, line: Metrics, end: int) -> None:
         """Note a line of metrics, whether its weights are among the best, and whether to stop."""
         at = self.at
-        value, best = self.monitor.value(line), self.monitor.value(at.best)
-        better = value is not None and (best is None or value < best)
-        if better or (self.monitor.name in line and not at.best):  # the second: it could not be measured so far
-            at.best = line
-            self._note([BEST], line)
+        if self.monitor.name.startswith("train/"):
+            self.monitor.check(line)
+        self.selection.add(line, *self._judged())
+        value = self.monitor.value(line)
         if value is not None:
             self.schedule.validated(value)
-        if self.monitor.name in line:
-            at.stale = 0 if better else at.stale + 1
-        at.stopped = 0 < self.config.patience <= at.stale
-        if value is not None and self.config.save_top_k > 1:
-            self._note_top(value, line)
         self.record.add_line(line)
         at.last, at.line, at.seconds, self.log = line, end, 0.0, StepLog()
         if end == self.n_batches:
             at.epoch, at.batch, at.line = at.epoch + 1, 0, 0
 
-    def _note_top(self, value: float, line: Metrics) -> None:
-        """Keep the weights beside `best` while they are among the best few."""
-        metric = f"{self.monitor.name.replace('/', '_')}-{self.monitor.sign * value:.4g}"
-        name = f"top-step{self.step}-{metric}.safetensors"
-        ranked = sorted([*self.at.top.items(), (name, value)], key=lambda item: item[1])  # stable: the earlier first
-        self.at.top = dict(ranked[: self.config.save_top_k])
-        if name in self.at.top:
-            self._note([name], line)
+    def _judged(self) -> tuple[Mapping[str, Tensor], Weights]:
+        """The weights that are validated."""
+        return (self.module.state_dict(), "raw") if self.ema is None else (self.ema.tensors, "ema")
 
-    def _note(self, names: list[str], line: Metrics) -> None:
-        """Note the weights that were validated for the next save."""
-        if self.ema is None:
-            self.record.add_weights(names, self.module.state_dict(), line, "raw")
-        else:
-            self.record.add_weights(names, self.ema.tensors, line, "ema")
-
-    def _pause(self, started: float) -> None:
+    def _pause(self, started: float, end: bool) -> None:
         """Save within an epoch, and end there if that was asked for."""
         self.at.seconds = time.monotonic() - started
         self.save()
-        if self.interrupted():
+        if end:
             raise KeyboardInterrupt
 
     def save(self) -> None:
@@ -396,7 +344,8 @@ class _Run:
         begun = time.monotonic()
         weights = self.module.state_dict()
         moments, values = state_tensors(self.optimiser)
-        groups = {"model": weights, "optimiser": moments, "random": random_tensors(self.device)}
+        groups = {"model": weights, "optimiser": moments}
+        groups |= {_random(rank): own for rank, own in enumerate(self.world.gather(random_tensors(self.device)))}
         groups["log"] = self.log.tensors()
         groups["ema"] = self.ema.tensors if self.ema else {}
         tensors = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
@@ -405,8 +354,8 @@ class _Run:
             if self.ema is not None:
                 self.record.add_weights([LAST_EMA], self.ema.tensors, self.at.last, "ema")
         moving = {"position": asdict(self.at), "schedule": self.schedule.state(), "optimiser": values}
-        moving["scaler"] = self.stepper.scaler.state_dict()
-        self.record.save(tensors, moving, list(self.at.top))
+        moving |= {"selection": self.selection.state(), "scaler": self.stepper.scaler.state_dict()}
+        self.record.save(tensors, moving, list(self.selection.top))
         self._saved_at = time.monotonic()
         self._save_cost = self._saved_at - begun
 
@@ -419,14 +368,22 @@ class _Run:
         self.at = _Position(**meta["position"])
         load_into(self.module, under("model/", tensors), str(self.record.path / STATE))
         self.schedule.restore(meta["schedule"])
+        self.selection.restore(meta["selection"])
         restore_optimiser(self.optimiser, under("optimiser/", tensors), meta["optimiser"])
         self.stepper.scaler.load_state_dict(meta["scaler"])
         if self.ema is not None:
             for name, value in under("ema/", tensors).items():
                 self.ema.tensors[name].copy_(value)
-        restore_random(under("random/", tensors), self.device)
+        own = under(f"{_random(self.world.rank)}/", tensors)
+        if own:  # not where there were fewer processes before
+            restore_random(own, self.device)
         self.log = StepLog.from_tensors(under("log/", tensors))
         return True
+
+
+def _random(rank: int) -> str:
+    """Where the generators of a process lie in the state."""
+    return f"random{rank or ''}"
 
 
 def line_ends(n_batches: int, accumulate: int, val_every: float) -> list[int]:

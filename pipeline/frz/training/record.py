@@ -50,11 +50,17 @@ class Record:
         Numbers that a continuation must have in common with the run (events of the splits).
     meta : callable, optional
         See `Meta`.
+    writes : bool
+        Whether this process writes; else it notes nothing and leaves the folder alone.
     """
 
-    def __init__(self, path: Path, config: TrainerConfig, sizes: Mapping[str, int], meta: Meta | None) -> None:
-        with full_disk(path):
-            make_folder(path)
+    def __init__(
+        self, path: Path, config: TrainerConfig, sizes: Mapping[str, int], meta: Meta | None, writes: bool = True
+    ) -> None:
+        if writes:
+            with full_disk(path):
+                make_folder(path)
+        self._writes = writes
         self.path, self._config, self._meta = path, config, meta
         self._identity = {"trainer": config.model_dump(mode="json", exclude=set(NOT_IDENTITY)), "sizes": dict(sizes)}
         self._board = Board(path / METRICS) if config.tensorboard else None
@@ -64,10 +70,13 @@ class Record:
 
     def add_line(self, line: Metrics) -> None:
         """Note a line of metrics for the next save."""
-        self._lines.append(json.dumps(line, allow_nan=False))
+        if self._writes:
+            self._lines.append(json.dumps(line, allow_nan=False))
 
     def add_weights(self, names: Iterable[str], weights: Mapping[str, Tensor], line: Metrics, kind: Weights) -> None:
         """Note (copy) weights and their metrics for the next save, under one name or several."""
+        if not self._writes:
+            return
         copy = {name: value.clone() for name, value in weights.items()}
         self._pending |= dict.fromkeys(names, (copy, line, kind))
 
@@ -84,6 +93,8 @@ class Record:
         StoreError
             If no space is left; the state of the save before stays.
         """
+        if not self._writes:
+            return
         if self._lines:
             text = "\n".join(self._lines)
             append_line(self.path / METRICS, text)
@@ -127,15 +138,19 @@ class Record:
             If the state is damaged, or the metrics are shorter than it knows.
         """
         path, metrics = self.path / STATE, self.path / METRICS
-        for name in (METRICS, BEST, TOP, LAST, LAST_EMA, STATE):
-            for left in self.path.glob(f".{name}.*"):  # by a process that was killed while it wrote
-                left.unlink()
+        if self._writes:
+            for name in (METRICS, BEST, TOP, LAST, LAST_EMA, STATE):
+                for left in self.path.glob(f".{name}.*"):  # by a process that was killed while it wrote
+                    left.unlink()
         if not path.is_file():
-            metrics.unlink(missing_ok=True)  # lines of a run that ended before its first state
-            self._keep_top(())
+            if self._writes:
+                metrics.unlink(missing_ok=True)  # lines of a run that ended before its first state
+                self._keep_top(())
             return None
         state, meta = checkpoint.load(path)
         self._check_identity(meta)
+        if not self._writes:
+            return state, meta
         self._keep_top(meta["top"])
         self._metrics_bytes = meta["metrics_bytes"]
         lines = metrics.read_bytes() if metrics.is_file() else b""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from frz.errors import TrainingError
 from frz.training.config import TrainerConfig
+from frz.training.distributed import World
 from frz.training.source import Batch, Trainable
 from frz.training.steplog import StepLog
 
@@ -46,13 +47,20 @@ class Stepper:
         `precision`, `clip_norm` and `skip_nonfinite` are looked at.
     device : torch.device
         Where batches go.
+    world : World
+        The processes that take every step together, each on its part of the batches.
     """
 
     def __init__(
-        self, module: nn.Module, optimiser: torch.optim.Optimizer, config: TrainerConfig, device: torch.device
+        self,
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        config: TrainerConfig,
+        device: torch.device,
+        world: World,
     ) -> None:
         self._module, self._loss = module, cast(Trainable, module).loss
-        self.optimiser, self._config, self._device = optimiser, config, device
+        self.optimiser, self._config, self._device, self._world = optimiser, config, device, world
         self._parameters: list[Tensor] = [p for group in optimiser.param_groups for p in group["params"]]
         self._autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
@@ -64,13 +72,13 @@ class Stepper:
             loss, parts = self._loss(batch)
         return loss, {**parts, "loss": loss}
 
-    def take(self, batches: Iterable[tuple[int, int, Batch]], n_events: int, log: StepLog) -> Taken:
+    def take(self, batches: Iterable[tuple[int, int, Batch | None]], n_events: int, log: StepLog) -> Taken:
         """One step.
 
         Parameters
         ----------
-        batches : iterable of (int, int, Batch)
-            Number in the epoch, events, batch.
+        batches : iterable of (int, int, Batch or None)
+            Number in the epoch, events, this process's part of the batch (None if it has no events).
         n_events : int
             Events of all of them.
         log : StepLog
@@ -86,30 +94,34 @@ class Stepper:
         skipped: list[int] = []
         lost = last = 0
         for last, n, batch in batches:
-            values = self._add(batch, n / n_events)
-            if values is None:
+            part = self._world.count(n)
+            good, values = self._add(batch, part / n_events)
+            if not good:
                 skipped.append(last)
                 lost += n
-            else:
-                log.add(last, n, values)
+            elif values:
+                log.add(last, part, values)
         if lost == n_events:
             return Taken(False, tuple(skipped))
+        self._world.sum_gradients(self._parameters)
+        self._world.copy_first(self._module.buffers())
         if lost:
             torch._foreach_mul_(self._gradients(), n_events / (n_events - lost))
         return Taken(self._move(last, n_events - lost, log), tuple(skipped))
 
-    def _add(self, batch: Batch, share: float) -> dict[str, Tensor] | None:
-        """Add the share of a batch to the gradient of the step; None if it is not finite and may be left out."""
+    def _add(self, batch: Batch | None, share: float) -> tuple[bool, dict[str, Tensor]]:
+        """Add the share of a batch to the gradient of the step, unless it is not finite and may be left out.
+
+        A batch is left out by all processes if it is not finite in one.
+        """
         if not self._config.skip_nonfinite:
-            return self._backward(batch, share)
+            return True, self._backward(batch, share)
         gradients = [parameter.grad for parameter in self._parameters]
         buffers = {name: value.clone() for name, value in self._module.named_buffers()}
         self.optimiser.zero_grad(set_to_none=True)
         values = self._backward(batch, share)
-        good = bool(values["loss"].isfinite()) and (
-            self.scaler.is_enabled()  # an overflow of float16 is the scaler's to mend
-            or all(bool(gradient.isfinite().all()) for gradient in self._gradients())
-        )
+        good = not values or (bool(values["loss"].isfinite()) and self._gradient_is_finite())
+        good = not self._world.any(not good)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             if not good or parameter.grad is None:
                 parameter.grad = gradient
@@ -118,9 +130,16 @@ class Stepper:
         if not good:  # the statistics of BatchNorm have seen the batch
             for name, value in buffers.items():
                 self._module.get_buffer(name).copy_(value)
-        return values if good else None
+        return good, values
 
-    def _backward(self, batch: Batch, share: float) -> dict[str, Tensor]:
+    def _gradient_is_finite(self) -> bool:
+        # an overflow of float16 is the scaler's to mend
+        return self.scaler.is_enabled() or all(bool(gradient.isfinite().all()) for gradient in self._gradients())
+
+    def _backward(self, batch: Batch | None, share: float) -> dict[str, Tensor]:
+        """What a batch says, its share added to the gradient; nothing without events."""
+        if batch is None:
+            return {}
         loss, values = self.loss(batch)
         scaled: Tensor = self.scaler.scale(loss if share == 1.0 else loss * share)
         scaled.backward()  # type: ignore[no-untyped-call]
@@ -135,14 +154,18 @@ class Stepper:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         overflow = self.scaler.get_scale() < scale
+        said: dict[str, Tensor] = {}
         if norm is not None and not overflow:
-            log.add(batch, n_events, {"grad_norm": norm})
-            log.add(batch, 1.0, {"clipped": norm > clip})
+            said["clipped"] = norm > clip
         if self.scaler.is_enabled():
-            log.add(batch, 1.0, {"overflow": torch.tensor(float(overflow))})
-            if self.scaler.get_scale() < SMALLEST_SCALE:
-                way_out = "lower lr, or set precision to bf16 or fp32"
-                raise TrainingError("the gradient overflows float16 however it is scaled", way_out=way_out)
+            said["overflow"] = torch.tensor(float(overflow))
+        if self._world.first:  # all processes have the same gradient
+            log.add(batch, 1.0, said)  # a share of steps
+            if norm is not None and not overflow:
+                log.add(batch, n_events, {"grad_norm": norm})
+        if self.scaler.get_scale() < SMALLEST_SCALE:
+            way_out = "lower lr, or set precision to bf16 or fp32"
+            raise TrainingError("the gradient overflows float16 however it is scaled", way_out=way_out)
         return not overflow
 
     def _gradients(self) -> list[Tensor]:
