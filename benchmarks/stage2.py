@@ -33,8 +33,9 @@ from frz.extract.run import extract
 from frz.heads.regression import RegressionHead
 from frz.heads.settings import RegressionConfig
 from frz.loading.batch import to_batch
+from frz.loading.blocks import BlockSource, PreparedEvents
 from frz.loading.frozen import FrozenBackbone
-from frz.loading.source import ReaderSource
+from frz.loading.order import OrderConfig
 from frz.pretrain import train
 from frz.store.reader import EventStore
 from frz.store.table import EventTable
@@ -109,7 +110,9 @@ class Setup:
         self.prepare_rate = self.n_events / (time.perf_counter() - start)
         self.head.fit([self.table.arrays])
         self.seed = SeedWay(backbone, self.head, self.data, self.trainer.lr)
-        self.source = ReaderSource(self.table, self.head.prepared.arrays, BATCH, seed=0)
+        order = OrderConfig()
+        events = PreparedEvents(self.table, self.head.prepared.arrays, "ram", torch.device("cpu"), order.window)
+        self.source = BlockSource(events, BATCH, np.arange(self.n_events), order=order)
         self.batches = list(self.source.batches(self.source.plan(0)))
         self.optimiser = build_optimiser(self.trainer, self.head)
         self.order = np.random.default_rng(0).permutation(self.n_events)

@@ -82,19 +82,20 @@ class PreparedEvents:
         # two buffers of its own: a validation may come while an epoch is under way
         buffers = self._spare.pop() if self._spare else (EventBuffer(), EventBuffer())
 
-        def read(numbered: tuple[int, Window]) -> tuple[Window, HeldEvents]:
+        def read(numbered: tuple[int, Window]) -> tuple[HeldEvents, Plan]:
             # the thread is one window ahead, so the window before the one in use is not needed any more
             number, window = numbered
             pieces = range(0, len(window.positions), READ_EVENTS)
             events = (self._reader.events(window.positions[i : i + READ_EVENTS], self._names) for i in pieces)
             arrays = buffers[number % 2].fill(events, len(pieces))
-            return window, HeldEvents(arrays.items(), self._reader.schema, HOST)
+            rows = [np.searchsorted(window.positions, batch) for batch in window.batches]
+            return HeldEvents(arrays.items(), self._reader.schema, HOST), rows
 
         try:
             with closing(ahead(enumerate(windows(plan, start, self._window)), read, n=1)) as held:
-                for window, events in held:
-                    for positions in window.batches:
-                        yield events.take(np.searchsorted(window.positions, positions))
+                for events, rows in held:
+                    for batch in rows:
+                        yield events.take(batch)
         finally:
             self._spare.append(buffers)
 
