@@ -115,7 +115,7 @@ def bench(
         spent, apart = _take_turns(loops, seconds - (time.monotonic() - begin))
     per_event = {name: median(one.seconds / one.events for one in found) for name, found in spent.items()}
     n_train = len(store.split("train"))
-    rows = {way: _row([(loops[n], per_event[n], apart[n]) for n in parts_], n_train) for way, parts_ in ways.items()}
+    rows = {way: _row([(loops[n], per_event[n], apart[n]) for n in made_of], n_train) for way, made_of in ways.items()}
     for way, row in rows.items():
         for key, holders in HOLDERS.items():  # what is kept for other ways alone
             if row[key] is not None and way not in holders and set(holders) & set(sources):
