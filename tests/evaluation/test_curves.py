@@ -1,13 +1,15 @@
 """Learning curves in the folder of a run."""
 
+import json
 import shutil
 import sys
 
 import pytest
+import yaml
 from matplotlib.image import imread
 
 from frz import artifacts as names
-from frz.evaluation.curves import draw
+from frz.evaluation.curves import draw, figure
 from frz.training.history import history, kept
 
 
@@ -27,6 +29,16 @@ def test_a_run_gets_a_picture(run):
 def test_equal_runs_give_equal_pictures(run):
     first = draw(run).read_bytes()
     assert draw(run).read_bytes() == first
+
+
+def test_the_metric_that_decided_is_drawn(run):
+    assert len(figure(run).axes) == 3
+    lines = [line | {"val/q/auc": 0.5} for line in history(run)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"]["monitor"] = "val/q/auc"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert [axes.get_ylabel() for axes in figure(run).axes] == ["loss", "parts, validation", "metric", "learning rate"]
 
 
 def test_a_run_without_metrics_and_a_machine_without_matplotlib_draw_nothing(run, tmp_path, monkeypatch):

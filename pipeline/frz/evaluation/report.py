@@ -13,7 +13,7 @@ import numpy as np
 
 from frz import artifacts as names
 from frz.errors import ConfigError
-from frz.evaluation import page, plots
+from frz.evaluation import curves, page, plots
 from frz.evaluation.head_section import Card, head_pieces
 from frz.heads.run import load_head
 from frz.store.atomic import write_file
@@ -194,10 +194,10 @@ def _training(runs: Mapping[str, names.Run]) -> Iterator[str]:
         best = kept(run.path, epochs, run.weights)
         caption = (
             f"{name}, run {_run(run)}. Mean loss at {len(epochs)} points: on the training split since the point "
-            f"before, while the weights change and dropout is on; on the validation split there. Below: what else was "
-            f"measured there, and the learning rate. The weights of epoch {best:g} are the ones measured here."
+            f"before, while the weights change and dropout is on; on the validation split there. Below: the parts "
+            f"of the loss there, and the learning rate. The weights of epoch {best:g} are the ones measured here."
         )
-        cards.append((plots.training_curves(epochs, best), f"training curves, {name}", caption))
+        cards.append((curves.figure(run.path, run.weights), f"training curves, {name}", caption))
     if cards:
         yield page.plots(cards)
 
