@@ -15,6 +15,7 @@ BENCHMARKS: Mapping[str, str] = {
     "reads": "benchmarks.reads",
     "schedules": "benchmarks.schedules",
     "stage2": "benchmarks.stage2",
+    "sweep": "benchmarks.sweep",
     "stores": "benchmarks.stores",
 }
 """Name -> module that is run as `__main__` with the remaining arguments."""

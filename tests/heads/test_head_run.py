@@ -10,10 +10,11 @@ import pytest
 
 from conftest import TINY_BACKBONE, TINY_HEAD
 from frz import artifacts as names
-from frz.errors import CheckpointError, ConfigError, IdentityError
+from frz.errors import CheckpointError, ConfigError, IdentityError, TrainingError
+from frz.heads.contract import Head
 from frz.heads.prefix import prepare
 from frz.heads.regression import RegressionHead
-from frz.heads.run import load_head, predict, train
+from frz.heads.run import load_head, predict, score, train
 from frz.loading.balance import classes_of, draw_epoch
 from frz.pretrain import train as train_backbone
 from frz.progress import show
@@ -51,6 +52,22 @@ def test_a_finished_run_is_reported_with_metrics_beside_the_yardstick(tiny):
         assert set(metrics) == {"head", "training_mean"}
         assert metrics["head"]["slots"] == metrics["training_mean"]["slots"] > 0
         assert 0 <= metrics["head"]["q/accuracy"] <= 1
+
+
+def test_a_metric_of_the_head_decides_which_weights_are_best(mine):
+    """Measured on the validation split with the averaged weights, as `evaluate` would: the values agree."""
+    trainer = {**TINY_HEAD["trainer"], "monitor": "val/pt/rmse", "ema_decay": 0.9, "max_epochs": 3, "save_top_k": 2}
+    card = train({**TINY_HEAD, "name": "by-pt", "trainer": trainer}, mine)
+    run = names.head("by-pt", mine).path
+    values = [json.loads(line)["val/pt/rmse"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert card["epoch_metrics"]["best"]["val/pt/rmse"] == min(values)
+    assert card["metrics"]["val"]["head"]["pt/rmse"] == pytest.approx(min(values), rel=1e-6)
+    kept = sorted(path.name for path in run.glob("top-*"))
+    assert len(kept) == 2
+    head, _ = load_head(f"by-pt/{run.name}/{kept[0]}", mine)
+    assert isinstance(head, Head)
+    with pytest.raises(TrainingError, match=r"monitor = val/pt/rmes: no such metric; did you mean 'val/pt/rmse'\?"):
+        train({**TINY_HEAD, "trainer": {**trainer, "monitor": "val/pt/rmes", "monitor_mode": "min"}}, mine)
 
 
 def test_metrics_follow_from_the_predictions(tiny):
@@ -218,3 +235,14 @@ def test_balanced_training_sees_the_draws_and_validation_does_not(mine, monkeypa
         assert sorted(np.concatenate(val_events.plan(0)).tolist()) == store.split("val").tolist()
     with pytest.raises(ConfigError, match=r"trainer.balance: there is no array 'event/charge'"):
         train({**TINY_HEAD, "trainer": {**TINY_HEAD["trainer"], "balance": {"by": "event/charge"}}}, mine)
+
+
+@pytest.mark.parametrize("head", ["pooled", "linear-classifier", "mlp-classifier", "attention"])
+def test_other_heads_train_and_are_found_again(head, mine):
+    config = {**TINY_HEAD, "name": "other", "head": head, "model": {"assignment_threshold": 0.4}}
+    card = train(config, mine)
+    loaded, about = load_head("other", mine)
+    store = EventStore(about["features"]["store"], about["features"]["version"])
+    again = score(loaded, prepare(loaded, store), store.split("test"))
+    assert again == card["metrics"]["test"]
+    assert again["head"]["slots"] > 0

@@ -201,6 +201,11 @@ def test_parts_of_an_epoch_are_below_one() -> None:
         parse(TrainerConfig, {"val_every": 1.5}, "trainer")
 
 
+def test_one_average_is_enough() -> None:
+    with pytest.raises(ConfigError, match="schedule_free averages the weights itself: set ema_decay to 0"):
+        parse(TrainerConfig, {"schedule": "schedule_free", "ema_decay": 0.9}, "trainer")
+
+
 def test_the_best_few_are_kept_by_name(tmp_path: Path) -> None:
     """The earlier one wins where values are equal."""
     scripted(tmp_path, [3.0, 1.0, 2.0, 1.0, 0.5, 2.0], save_top_k=3)

@@ -39,6 +39,11 @@ STATS: Mapping[str, str] = {
     "relative_rmse": "relative RMS, all slots",
     "accuracy": "fraction on the right side",
     "auc": "area under the ROC curve",
+    "auprc": "area under the precision-recall curve",
+    "brier": "Brier score (mean square of probability − class)",
+    "log_loss": "mean of −ln of the probability of the true class",
+    "coverage": "share of truth between the outermost quantiles",
+    "pull_width": "robust width of (prediction − truth) / σ",
 }
 IN_UNITS = ("bias", "width", "clipped_rms", "rmse")
 """Those that have the unit of the field."""

@@ -15,6 +15,12 @@ from frz.store.schema import EventArrays, Schema
 
 HEADS: Mapping[str, str] = {
     "regression": "frz.heads.regression:RegressionHead",
+    "pooled": "frz.heads.pooled:PooledHead",
+    "linear": "frz.heads.probe:LinearHead",
+    "linear-classifier": "frz.heads.probe:LinearClassifier",
+    "attention": "frz.heads.attention:AttentionHead",
+    "attention-classifier": "frz.heads.attention:AttentionClassifier",
+    "mlp-classifier": "frz.heads.classifier:ClassifierHead",
 }
 """Known heads; a config may also give `package.module:Class`."""
 

@@ -40,7 +40,8 @@ class Monitor:
         if mode == "auto":
             if bool(words & SMALLER) == bool(words & LARGER):
                 what = "not known whether smaller or larger is better"
-                raise TrainingError(what, where=f"monitor = {self.name}", way_out="set monitor_mode to min or max")
+                way_out = "check the name, or set monitor_mode to min or max"
+                raise TrainingError(what, where=f"monitor = {self.name}", way_out=way_out)
             mode = "min" if words & SMALLER else "max"
         self.sign = 1.0 if mode == "min" else -1.0
         """Times the metric: the smaller the better."""
