@@ -23,6 +23,7 @@ COMMANDS = [
     "train-backbone",
     "extract",
     "train-head",
+    "sweep",
     "evaluate",
     "bench",
     "compare",

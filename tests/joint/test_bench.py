@@ -24,7 +24,7 @@ def test_every_way_is_measured_and_nothing_is_written(tiny, config, project, mon
     assert files_of(tiny) == before
     json.dumps(found)
     rows = found["ways"]
-    assert list(rows) == ["joint", "frozen", "ram", "mapped"]
+    assert list(rows) == ["joint", "frozen", "ram", "mapped", "sweep"]
     assert found["left_out"] == {}
     assert found["events"] == found["training_events"] == 256
     for row in rows.values():
@@ -48,7 +48,7 @@ def test_without_the_backbone_the_features_alone_are_measured(tiny, tmp_path):
     artifacts = shutil.copytree(tiny, tmp_path / "artifacts")
     shutil.rmtree(artifacts / "backbones")
     found = bench(TINY_HEAD, artifacts, seconds=0.0)
-    assert list(found["ways"]) == ["ram", "mapped"]
+    assert list(found["ways"]) == ["ram", "mapped", "sweep"]
     assert set(found["left_out"]) == {"joint", "frozen"}
     assert "no run of backbone 'tiny'" in found["left_out"]["joint"]
     assert "behind" not in found["advice"]

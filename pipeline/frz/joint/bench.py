@@ -4,13 +4,15 @@ joint    a training step of the backbone and one of the head, each with its own 
 frozen   the backbone forward without gradients before every step of the head, in every epoch
 device, ram, mapped
          what `train-head` does, from each place where prepared events can lie
+sweep    several such heads in one pass, as `frz sweep` trains them; numbers are of one of them
 
 The ways take turns, so that other programs disturb all of them alike; a rate is the median over the rounds.
 """
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -20,15 +22,16 @@ import torch
 from numpy.typing import NDArray
 
 from frz import artifacts as names
-from frz.config import import_class, parse
-from frz.errors import FrzError
+from frz.config import parse
+from frz.errors import FrzError, TrainingError
 from frz.extract.opening import open_both
 from frz.extract.settings import Settings
-from frz.heads.contract import HEADS, Head
+from frz.heads.contract import Head
 from frz.heads.prefix import prepare
-from frz.heads.run import HeadConfig, find_features
+from frz.heads.run import HeadConfig, find_features, plan
 from frz.joint.cached import cached
 from frz.joint.on_the_fly import FrozenFeatures, OnTheFly
+from frz.joint.stacked import SweepStep
 from frz.joint.ways import Loop, Spent, Step, TimedReader
 from frz.loading.frozen import build
 from frz.loading.source import ReaderSource
@@ -38,11 +41,15 @@ from frz.store.reader import EventStore
 from frz.store.table import EventTable
 from frz.training.checkpoint import n_trainable
 from frz.training.config import pick_device
+from frz.training.source import BatchSource
 
+N_HEADS = 16
+"""That the sweep trains at once."""
+SWEEP = "sweep"
 BEHIND = ("joint", "frozen")
 """Ways that run the backbone."""
-HOLDERS: Mapping[str, tuple[str, ...]] = {"memory": ("device", "ram"), "device_memory": ("device",)}
-"""Ways that keep all prepared events in a memory."""
+HOLDERS: Mapping[str, tuple[str, ...]] = {"memory": ("device", "ram", SWEEP), "device_memory": ("device", SWEEP)}
+"""Ways that keep all prepared events in a memory, where it has that place."""
 PARTS = ("reading", "copies", "compute")
 ROUNDS = 4
 PREPARE_SHARE = 0.3
@@ -89,32 +96,40 @@ def bench(
     """
     config = parse(HeadConfig, values, where)
     store = find_features(config.features, artifacts)
-    head_class = import_class(config.head, HEADS, "head")
-    model_config = parse(head_class.Config, config.model, f"{where}: model")
+    head = plan(config, store, artifacts, where).head
     trainer, device = config.trainer, pick_device(config.trainer.device)
     begin = time.monotonic()
     own_random = torch.random.fork_rng([device] if device.type == "cuda" else [])
     with own_random, tempfile.TemporaryDirectory(prefix="frz-bench-") as scratch:
         torch.manual_seed(trainer.seed)
-        head: Head = head_class(model_config, store.schema)
         table, prepare_rate = _prepared(head, store, PREPARE_SHARE * seconds)
         head.fit([table.arrays])
         kept = sum(values.nbytes for values in table.arrays.values())
         step = Step(head, trainer, device)
         order, seed = config.loading, trainer.data_seed
         sources, left_out = cached(table, order, trainer.batch_size, seed, device, Path(scratch))
-        loops = {mode: Loop(source, step) for mode, source in sources.items()}
-        ways: dict[str, tuple[str, ...]] = {mode: (mode,) for mode in loops}
+        loops: dict[str, Loop] = {}
+
+        def add(way: str, loop: Loop) -> None:
+            loop.warm_up()  # before there are others, whose memory would be counted
+            loops[way] = loop
+
+        for mode, source in sources.items():
+            add(mode, Loop(source, step))
         try:
-            behind = _behind_backbone(store, head, step, artifacts, table.n_events)
+            for way, loop in _behind_backbone(store, head, step, artifacts, table.n_events):
+                add(way, loop)
         except FrzError as error:
             left_out |= dict.fromkeys(BEHIND, str(error))
-        else:
-            loops = behind | loops
-            ways = {"joint": ("backbone", *list(sources)[:1]), "frozen": ("frozen",)} | ways
+        try:
+            add(SWEEP, _sweep(values, store, table, next(iter(sources.values())), device))
+        except TrainingError as error:
+            left_out[SWEEP] = str(error)
         spent, apart = _take_turns(loops, seconds - (time.monotonic() - begin))
     per_event = {name: median(one.seconds / one.events for one in found) for name, found in spent.items()}
     n_train = len(store.split("train"))
+    ways: dict[str, tuple[str, ...]] = {"joint": ("backbone", next(iter(sources)))} if "backbone" in loops else {}
+    ways |= {way: (way,) for way in ("frozen", *sources, SWEEP) if way in loops}
     rows = {way: _row([(loops[n], per_event[n], apart[n]) for n in made_of], n_train) for way, made_of in ways.items()}
     for way, row in rows.items():
         for key, holders in HOLDERS.items():  # what is kept for other ways alone
@@ -149,7 +164,19 @@ def _prepared(head: Head, store: EventStore, seconds: float) -> tuple[EventTable
     return table, len(chosen) / (time.perf_counter() - begin)
 
 
-def _behind_backbone(store: EventStore, head: Head, step: Step, artifacts: Path, n_events: int) -> dict[str, Loop]:
+def _sweep(
+    values: Mapping[str, Any], store: EventStore, table: EventTable, source: BatchSource, device: torch.device
+) -> Loop:
+    """Steps of several heads on batches of the nearest place."""
+    epoch = source.plan(0)
+    with closing(source.batches(epoch[:1])) as batches:
+        batch = next(batches)
+    return Loop(source, SweepStep(values, N_HEADS, store, table, batch, len(epoch), device))
+
+
+def _behind_backbone(
+    store: EventStore, head: Head, step: Step, artifacts: Path, n_events: int
+) -> Iterator[tuple[str, Loop]]:
     """Stage-1 steps of the backbone, and steps of the head behind it, on as many events of the data set."""
     about = store.snapshot.about
     weights = names.weights_of(about["backbone"]["name"], about["fingerprint"]["value"], artifacts)
@@ -164,10 +191,8 @@ def _behind_backbone(store: EventStore, head: Head, step: Step, artifacts: Path,
     reader = TimedReader(source)
     recipe = Settings.of_store(about["recipe"], store.schema)
     features = FrozenFeatures(frozen, cast(EventStore, reader), recipe, batching="read")
-    return {
-        "backbone": Loop(stage1, Step(teacher, trainer, step.device)),
-        "frozen": Loop(OnTheFly(features, head, stage1), step, reader),
-    }
+    yield "backbone", Loop(stage1, Step(teacher, trainer, step.device))
+    yield "frozen", Loop(OnTheFly(features, head, stage1), step, reader)
 
 
 def _take_turns(loops: Mapping[str, Loop], seconds: float) -> tuple[dict[str, list[Spent]], dict[str, Spent]]:
@@ -177,16 +202,9 @@ def _take_turns(loops: Mapping[str, Loop], seconds: float) -> tuple[dict[str, li
     """
     spent: dict[str, list[Spent]] = {name: [] for name in loops}
     apart: dict[str, Spent] = {}
-    n_batches = {}
-    with progress("bench", total=len(loops) * (ROUNDS + 2), unit="round") as bar:
-        for name, loop in loops.items():
-            loop.run(1)  # warms up
-            begin = time.perf_counter()
-            loop.run(2)
-            per_batch = (time.perf_counter() - begin) / min(2, loop.n_batches)
-            turn = max(seconds, 0.0) / len(loops) / (ROUNDS + 1)
-            n_batches[name] = max(1, min(loop.n_batches, int(turn / per_batch)))
-            bar.advance(way=name)
+    turn = max(seconds, 0.0) / len(loops) / (ROUNDS + 1)
+    n_batches = {name: max(1, min(loop.n_batches, int(turn / loop.batch_seconds))) for name, loop in loops.items()}
+    with progress("bench", total=len(loops) * (ROUNDS + 1), unit="round") as bar:
         for _ in range(ROUNDS):
             for name, loop in loops.items():
                 spent[name].append(loop.run(n_batches[name]))
@@ -211,7 +229,7 @@ def _row(loops: Sequence[tuple[Loop, float, Spent]], n_train: int) -> dict[str, 
 
 def advice(rows: Mapping[str, Mapping[str, Any]], n_train: int) -> str:
     """What to do with the numbers, in a sentence."""
-    best = max((way for way in rows if way not in BEHIND), key=lambda way: float(rows[way]["events_per_s"]))
+    best = max((way for way in rows if way not in (*BEHIND, SWEEP)), key=lambda way: float(rows[way]["events_per_s"]))
     row = rows[best]
     took = {way: _duration(EPOCHS * found["epoch_s"]) for way, found in rows.items()}
     text = f"{EPOCHS} epochs of {n_train:,} events take {took[best]} from stored features ({best})"
@@ -219,6 +237,8 @@ def advice(rows: Mapping[str, Mapping[str, Any]], n_train: int) -> str:
         text += f", {took['frozen']} behind the frozen backbone and {took['joint']} jointly"
         if row["over_frozen"] <= 1:
             return f"{text}: this head gains nothing from stored features"
+    if SWEEP in rows:
+        text += f"; one of {N_HEADS} heads in a sweep {took[SWEEP]}"
     if row["reading"] > WAITING:
         return f"{text}; {row['reading']:.0%} of that is waiting for batches, so the head is not what is slow"
     if row["copies"] > WAITING:

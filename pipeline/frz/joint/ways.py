@@ -4,16 +4,17 @@ Particular: what a head costs behind its backbone is part of "the next batch" th
 happens (`TimedReader`), and the rest of the wait is the backbone's own arithmetic.
 """
 
+import ctypes
 import time
 from collections.abc import Iterable
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from frz.extract.memory import Peak
+from frz.extract.memory import Peak, anonymous
 from frz.store.reader import EventStore
 from frz.store.schema import EventArrays
 from frz.training.config import TrainerConfig
@@ -24,11 +25,15 @@ from frz.training.source import Batch, BatchSource
 from frz.training.step import Stepper
 from frz.training.steplog import StepLog
 
+WARM_UP = 4
+"""Batches."""
+
 
 class Spent(NamedTuple):
     """What some steps took, in seconds."""
 
     events: int
+    """Counted for each head that was trained on them."""
     reading: float
     """Waiting for the next batch."""
     copies: float
@@ -59,11 +64,24 @@ class TimedReader:
         return found
 
 
+class Steps(Protocol):
+    """What is done with a batch."""
+
+    device: torch.device
+    """Where the batch has to lie."""
+    n_heads: int
+    """Modules that are trained at once."""
+
+    def __call__(self, batch: Batch, n_events: int) -> None:
+        """Train on it."""
+        ...
+
+
 class Step:
     """A step of the training loop, without its record: one batch, whatever `accumulate` says, and no average."""
 
     def __init__(self, module: nn.Module, trainer: TrainerConfig, device: torch.device) -> None:
-        self.trainer, self.device = trainer, device
+        self.trainer, self.device, self.n_heads = trainer, device, 1
         module.to(device).train()
         optimiser = build_optimiser(trainer, module, schedule_free=trainer.schedule == "schedule_free")
         self._stepper, self._log, self._n = Stepper(module, optimiser, trainer, device, World()), StepLog(), 0
@@ -83,23 +101,38 @@ class Loop:
     ----------
     source : BatchSource
         Where batches come from.
-    step : Step
+    step : Steps
         What is done with them.
     reader : TimedReader, optional
         Under a source that makes its batches by running a backbone: tells how much of the wait is reading.
     """
 
-    def __init__(self, source: BatchSource, step: Step, reader: TimedReader | None = None) -> None:
+    def __init__(self, source: BatchSource, step: Steps, reader: TimedReader | None = None) -> None:
         self.source, self.step, self._reader = source, step, reader
         self._plan = source.plan(0)
         self.memory: int | None = None
-        """Most anonymous memory of the process, and (`device_memory`) of the device, while this ran; bytes."""
+        """Most anonymous memory of the process, and (`device_memory`) of the device, while this warmed up; bytes."""
         self.device_memory: int | None = None
+        self.batch_seconds = 0.0
 
     @property
     def n_batches(self) -> int:
         """Batches of an epoch."""
         return len(self._plan)
+
+    def warm_up(self) -> None:
+        """Take some steps, to see what memory they need and about how long they take."""
+        device = self.step.device
+        give_back()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)
+        with Peak() as memory:
+            self.run(1)
+            spent = self.run(WARM_UP)
+        self.memory, self.batch_seconds = memory.bytes, spent.seconds / min(WARM_UP, self.n_batches)
+        if device.type == "cuda":
+            self.device_memory = torch.cuda.max_memory_allocated(device)
 
     def run(self, n_batches: int, *, apart: bool = False) -> Spent:
         """Some steps from the beginning of an epoch.
@@ -114,10 +147,8 @@ class Loop:
         """
         step, gpu = self.step, self.step.device.type == "cuda"
         plan = self._plan[:n_batches]
-        if gpu:
-            torch.cuda.reset_peak_memory_stats(step.device)
         reading = copies = compute = 0.0
-        with Peak() as memory, closing(self.source.batches(plan)) as batches:
+        with closing(self.source.batches(plan)) as batches:
             begun, read_before = time.perf_counter(), self._reader.seconds if self._reader else 0.0
             for positions, batch in zip(plan, batches, strict=True):
                 made = time.perf_counter()
@@ -138,8 +169,10 @@ class Loop:
         if self._reader:
             read = self._reader.seconds - read_before
             reading, compute = read, compute + reading - read
-        if gpu:
-            self.device_memory = max(self.device_memory or 0, torch.cuda.max_memory_allocated(step.device))
-        if memory.bytes is not None:
-            self.memory = max(self.memory or 0, memory.bytes)
-        return Spent(sum(map(len, plan)), reading, copies, compute)
+        return Spent(sum(map(len, plan)) * step.n_heads, reading, copies, compute)
+
+
+def give_back() -> None:
+    """Return freed memory to the system where the C library can, or it would count for whatever runs next."""
+    if anonymous() is not None and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
