@@ -16,7 +16,23 @@ from typer.core import TyperGroup
 
 from frz import progress
 from frz.errors import FrzError
-from frz_cli import data, demo, evaluate, export, extract, gc, output, repair, show, sweep, train, verify, why
+from frz_cli import (
+    bench,
+    compare,
+    data,
+    demo,
+    evaluate,
+    export,
+    extract,
+    gc,
+    output,
+    repair,
+    show,
+    sweep,
+    train,
+    verify,
+    why,
+)
 from frz_cli.keys import taking
 
 USER_ERROR = 2
@@ -104,6 +120,8 @@ app.command("extract", cls=taking("frz.extract.settings:Settings"))(extract.extr
 app.command("train-head")(train.head)
 app.command("sweep")(sweep.sweep)
 app.command("evaluate", cls=taking("frz.evaluation.settings:EvaluateSettings"))(evaluate.evaluate)
+app.command("bench")(bench.bench)
+app.command("compare")(compare.compare)
 app.command("predict")(evaluate.predict)
 app.command("export")(export.export)
 app.command("ls")(show.ls)
