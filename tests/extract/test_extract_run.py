@@ -10,7 +10,7 @@ import torch
 from conftest import TINY_BACKBONE, tiny_recipe
 from frz import artifacts as names
 from frz.data.build import build
-from frz.errors import CheckpointError, IdentityError, StoreError
+from frz.errors import CheckpointError, ConfigError, IdentityError, StoreError
 from frz.extract import canary, engine
 from frz.extract.opening import open_both
 from frz.extract.run import extract
@@ -86,6 +86,23 @@ def test_a_store_of_other_weights_is_refused_with_both_fingerprints(mine):
     assert other["fingerprint"][:12] in message
     assert "tensors (" in message
     assert names.versions(root) == [1]
+
+
+@pytest.mark.parametrize("key", ["batch_size", "max_members"])
+@pytest.mark.parametrize("value", [0, -5])
+def test_batches_that_cannot_be_are_refused(tiny, key, value):
+    with pytest.raises(ConfigError, match=rf"^extract: {key} = {value}: should be greater than or equal to 1$"):
+        extract("tiny", tiny, settings={key: value})
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_is_no_place_for_features_is_refused(tiny, tmp_path, dry_run):
+    data, file = names.dataset("tiny", tiny).path, tmp_path / "head.yaml"
+    file.write_text("")
+    with pytest.raises(IdentityError, match=r"holds a data set, not features; .*--set out=DIR"):
+        extract("tiny", tiny, settings={"out": data}, dry_run=dry_run)
+    with pytest.raises(ConfigError, match=r"head.yaml: is a file; .*--set out=DIR"):
+        extract("tiny", tiny, settings={"out": file}, dry_run=dry_run)
 
 
 def test_float16_is_the_default_and_other_types_are_other_features(mine):

@@ -16,7 +16,7 @@ from frz.extract import canary, estimate
 from frz.extract.cluster import Workers
 from frz.extract.identity import identity_of, refuse_other, static_inputs
 from frz.extract.memory import Peak
-from frz.extract.opening import default_root, open_both
+from frz.extract.opening import open_both, root_of
 from frz.extract.plan import Plan, make_plan
 from frz.extract.settings import FEATURES, Settings, feature_schema, group_of
 from frz.extract.share import is_done, share_jobs
@@ -79,7 +79,7 @@ def extract(
     workers.begin()
     frozen, source = open_both(names.weights(ckpt, artifacts), artifacts, data, options.device)
     out = feature_schema(frozen.module, source.schema, options)
-    root = options.out or default_root(frozen, source, artifacts)
+    root = root_of(options, frozen, source, artifacts)
     newest = snapshot.read(root)
     if newest is not None:
         refuse_other(newest, root, frozen, source, out, options)
@@ -192,7 +192,7 @@ def check(
     options = parse(Settings, settings or {}, "extract")
     frozen, source = open_both(names.weights(ckpt, artifacts), artifacts, data, options.device)
     out = feature_schema(frozen.module, source.schema, options)
-    root = options.out or default_root(frozen, source, artifacts)
+    root = root_of(options, frozen, source, artifacts)
     store = EventStore(root)
     refuse_other(store.snapshot, root, frozen, source, out, options)
     work = Work(frozen, source, None, root, out, options)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from frz.config import import_extra
 from frz.errors import ConfigError, nearest
+from frz.location import refuse_remote
 from frz.progress import Bar, progress
 from frz.store import atomic, bfloat16, ragged
 from frz.store.part import labels
@@ -45,7 +46,7 @@ def export(
     store : EventStore
         The version to export.
     out : Path
-        Folder (Zarr, Parquet) or file (safetensors) to make.
+        Local folder (Zarr, Parquet) or file (safetensors) to make.
     to : str
         `zarr`: a group per axis, arrays and `offsets` (int64, n_parent + 1) over all events, provenance in the
         attributes. `parquet`: a file per axis, one row per member, `event/id` as the first column. `safetensors`:
@@ -63,12 +64,13 @@ def export(
     Raises
     ------
     ConfigError
-        If something is at `out` already, or there is no such format, array or split.
+        If something is at `out` already, or it is of an object store, or there is no such format, array or split.
     StoreError
         If a part is damaged or the disk is full.
     """
     if to not in WRITERS:
         raise ConfigError(f"no format {to!r}", way_out=nearest(to, WRITERS))
+    refuse_remote(out)
     if out.exists():
         raise ConfigError("is there already", where=str(out), way_out="give another place, or remove it")
     chosen = _Chosen(store, names, split)
