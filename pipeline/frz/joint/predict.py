@@ -34,8 +34,8 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
     data : str
         A data set; it need not have truth.
     out : Path
-        A local `.parquet` or `.csv` file: `event_id`, what the head keeps of each object (`slot_query`, `slot_valid`) and
-        its predictions, one row per object. Written whole or not at all.
+        A local `.parquet` or `.csv` file: `event_id`, what the head keeps of each object (`slot_query`, `slot_valid`)
+        and its predictions, one row per object. Written whole or not at all.
 
     Returns
     -------

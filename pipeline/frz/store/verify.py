@@ -21,7 +21,7 @@ import numpy as np
 
 from frz.artifacts import versions
 from frz.errors import DamageError, StoreError
-from frz.location import is_remote
+from frz.location import children, is_remote
 from frz.progress import progress
 from frz.store import objects, snapshot
 from frz.store.keys import content_digest
@@ -335,7 +335,7 @@ def _count_orphans(report: Report, held: set[str]) -> None:
                 lost[part] += size
         report.orphans, report.orphan_bytes = len(lost), sum(lost.values())
         return
-    for folder in (report.root / "events.zarr").iterdir():
+    for folder in children(report.root / "events.zarr"):
         if folder.is_dir() and folder.name not in held:
             report.orphans += 1
             report.orphan_bytes += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
