@@ -9,11 +9,13 @@ import torch
 
 from conftest import TINY_BACKBONE, tiny_recipe
 from frz import artifacts as names
+from frz import progress
 from frz.data.build import build
 from frz.errors import CheckpointError, ConfigError, IdentityError, StoreError
 from frz.extract import canary, engine
 from frz.extract.opening import open_both
 from frz.extract.run import extract
+from frz.inventory import describe_store
 from frz.loading.batch import to_batch
 from frz.pretrain import train
 from frz.store import EventStore, part, snapshot
@@ -117,7 +119,7 @@ def test_float16_is_the_default_and_other_types_are_other_features(mine):
     np.testing.assert_allclose(store.array("hit/embedding"), exact.array("hit/embedding"), atol=2e-3)
 
 
-def test_a_packed_store_of_bfloat16_holds_what_is_computed_and_a_new_codec_costs_nothing(mine, monkeypatch):
+def test_a_packed_store_of_bfloat16_holds_what_is_computed_and_a_new_codec_costs_nothing(mine, monkeypatch, capsys):
     chosen = {"out": str(mine / "short"), "codec": "archive"}
     store = EventStore(extract("tiny", mine, settings=chosen)["path"])
     rounded = torch.from_numpy(features(mine).array("hit/embedding")).bfloat16().float().numpy()
@@ -129,8 +131,13 @@ def test_a_packed_store_of_bfloat16_holds_what_is_computed_and_a_new_codec_costs
     np.testing.assert_array_equal(one, found[hits[200] : hits[201]])
     monkeypatch.setattr(engine, "forward", None)  # any forward pass would fail
     other = chosen | {"codec": "compact", "dtype": {"*/embedding": "bfloat16", "*logit": "bfloat16"}}
+    progress.show("lines")
     result = extract("tiny", mine, settings=other)
     assert (result["version"], result["events_run"]) == (1, 0)
+    assert "another codec than before is for new parts; to pack all anew, give --set out=DIR" in capsys.readouterr().err
+    assert result["stored_bytes"] < result["bytes"]
+    told = describe_store(store.root, 1)["arrays"]["hit/embedding"]
+    assert (told["codec"], told["bytes"]) == ("archive", store.nbytes("hit/embedding"))
 
 
 def test_annotations_are_redone_without_a_forward_pass(mine, monkeypatch):

@@ -27,6 +27,7 @@ from frz.progress import note
 from frz.store import atomic, snapshot
 from frz.store.catalogue import Catalogue, PartEntry, Piece
 from frz.store.lease import Leases
+from frz.store.packed import packed
 from frz.store.part import PartRef, committed
 from frz.store.reader import EventStore
 from frz.store.schema import EVENT, Schema, axis_of
@@ -66,8 +67,8 @@ def extract(
     Returns
     -------
     dict
-        Path, version, fingerprint, events, events run and taken, bytes in all, seconds, and predicted against actual
-        where there was a dry run; see `estimate.predict` for the dry run itself.
+        Path, version, fingerprint, events, events run and taken, bytes in all (of values) and as stored (packed, with
+        offsets), seconds, and predicted against actual where there was a dry run; see `estimate.predict` for that.
 
     Raises
     ------
@@ -115,6 +116,8 @@ def _extract(
     left = [job.without(receipts[job.number]) for job in missing]
     if any(job.n_forward for job in left):
         _settle(work, newest, plan, receipts)
+    if newest is not None and (options.codec or left):
+        _note_codecs(newest, out)
     if leases is None:
         if workers.elsewhere:
             note("predicted is the work of one process, not that of the workers")
@@ -169,6 +172,7 @@ def _extract(
         "events_taken": store.n_events - n_run,
         "parts": store.n_parts,
         "bytes": sum(store.nbytes(name) for name in out.arrays),
+        "stored_bytes": sum(array.bytes for array in packed(store).values()),
         "seconds": seconds,
         **({"prediction": compared} if compared else {}),
     }
@@ -208,6 +212,14 @@ def _settle(work: Work, newest: Snapshot | None, plan: Plan, receipts: list[dict
     if any(FEATURES in held for held in receipts) and (work.root / MADE_WITH).is_file():
         begun = canary.committed(work.root, work.out, plan.jobs, receipts)
         canary.settle(work, names.read_json(work.root / MADE_WITH), begun, newest)
+
+
+def _note_codecs(newest: Snapshot, out: Schema) -> None:
+    """Say that another codec is for what is written from now on."""
+    before = newest.event_schema.arrays
+    if other := [name for name, spec in out.arrays.items() if name in before and before[name].codec != spec.codec]:
+        some = f"{len(other)} arrays" if len(other) > 3 else ", ".join(other)
+        note(f"{some}: another codec than before is for new parts; to pack all anew, give --set out=DIR")
 
 
 def entries(
