@@ -123,6 +123,13 @@ def test_a_store_is_described_by_its_counts_and_sizes(root: Path) -> None:
     assert found["parts_in_place"] == "all"
 
 
+def test_axes_come_parents_first_however_they_were_kept() -> None:
+    schema = Schema(axes={"b": Axis(), "a": Axis(parent="b")}, arrays={"a/x": Array(dtype="int8")})
+    for order in (("b", "a"), ("a", "b")):
+        parts = Catalogue(n_events=[1], largest={axis: [2] for axis in order})
+        assert list(Snapshot(name="s", event_schema=schema, split=Split(), parts=parts).largest()) == ["b", "a"]
+
+
 def test_a_store_with_a_part_missing_is_described_and_says_so(root: Path) -> None:
     store = root / "datasets" / "tiny"
     shutil.rmtree(next((store / "events.zarr").glob("events-*")))

@@ -87,6 +87,14 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(arguments: list[str], 
     assert result.stderr.count("\n") == 1
 
 
+def test_two_questions_at_once_are_refused() -> None:
+    result = frz("extract", "--ckpt", "tiny", "--fidelity", "--dry-run")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: --fidelity and --dry-run are different questions; ask one of them\n",
+    )
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

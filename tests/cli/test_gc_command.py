@@ -108,7 +108,7 @@ def test_beside_a_worker_it_says_why_so_little_goes(gc: Gc, folder: Path) -> Non
     [
         (["beguun"], "no store 'beguun'; did you mean 'begun'?"),
         (["--drop", "begun"], "'begun' names no version; give NAME@N"),
-        (["--drop", "begun@1"], "no such version; versions: []"),
+        (["--drop", "begun@1"], "no such version; versions: none"),
         (["--grace", "day"], "'day' is no time; give a number and s, m, h or d"),
     ],
 )

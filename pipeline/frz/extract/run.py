@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from frz import artifacts as names
+from frz.artifacts.places import MADE_WITH
 from frz.config import parse
 from frz.extract import canary, estimate
 from frz.extract.cluster import Workers
@@ -35,8 +36,6 @@ from frz.store.snapshot import Snapshot
 
 PART_BYTES = 256 << 20
 """A job ends before its features pass this."""
-MADE_WITH = "made_with.json"
-"""Beside the snapshots: what parts that no snapshot holds yet are made with."""
 
 
 def extract(

@@ -101,7 +101,7 @@ def _refuse(root: Path, drop: Sequence[int], referred: Mapping[int, Sequence[str
     for version in drop:
         where = f"{root}@{version}"
         if version not in known:
-            raise StoreError("no such version", where=where, way_out=f"versions: {known}")
+            raise StoreError("no such version", where=where, way_out=snapshot.have(known))
         if version == known[-1]:
             raise StoreError("the newest version is not dropped", where=where, way_out="remove the whole folder")
         if names := referred.get(version):

@@ -7,7 +7,7 @@ the one thing of a store that nothing else could restore.
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,9 @@ class Snapshot(StrictModel):
 
     def largest(self) -> dict[str, int]:
         """Largest number of members per axis in one event of the store."""
-        return {axis: max(column, default=0) for axis, column in self.parts.largest.items()}
+        found = self.parts.largest
+        axes = sorted(found, key=lambda axis: (len(self.event_schema.lineage(axis)), axis))  # not as a file has them
+        return {axis: max(found[axis], default=0) for axis in axes}
 
     def content_hash(self) -> str:
         """SHA-256 (hex) of what the snapshot holds."""
@@ -98,6 +100,11 @@ def expected_versions(root: Path) -> list[int]:
     return [version for version in range(1, newest + 1) if not dropped_path(root, version).exists()]
 
 
+def have(numbers: Sequence[int]) -> str:
+    """The way out where a version is asked for that there is not."""
+    return f"versions: {', '.join(map(str, numbers)) or 'none'}"
+
+
 def read(root: Path, version: int | None = None) -> Snapshot | None:
     """A snapshot (default the newest); None if the store has none.
 
@@ -112,7 +119,7 @@ def read(root: Path, version: int | None = None) -> Snapshot | None:
             return None
         version = known[-1]
     if version not in known:
-        raise StoreError(f"no version {version}", where=str(root), way_out=f"versions: {known}")
+        raise StoreError(f"no version {version}", where=str(root), way_out=have(known))
     return load(root, snapshot_path(root, version))
 
 
