@@ -24,6 +24,7 @@ from frz.artifacts.places import (
     run_path,
     runs,
     store_path,
+    sweep_path,
     versions,
 )
 
@@ -47,6 +48,7 @@ __all__ = [
     "run_path",
     "runs",
     "store_path",
+    "sweep_path",
     "versions",
     "weights",
     "weights_of",

@@ -7,7 +7,7 @@ the one thing of a store that nothing else could restore.
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -100,11 +100,6 @@ def expected_versions(root: Path) -> list[int]:
     return [version for version in range(1, newest + 1) if not dropped_path(root, version).exists()]
 
 
-def have(numbers: Sequence[int]) -> str:
-    """The way out where a version is asked for that there is not."""
-    return f"versions: {', '.join(map(str, numbers)) or 'none'}"
-
-
 def read(root: Path, version: int | None = None) -> Snapshot | None:
     """A snapshot (default the newest); None if the store has none.
 
@@ -119,7 +114,7 @@ def read(root: Path, version: int | None = None) -> Snapshot | None:
             return None
         version = known[-1]
     if version not in known:
-        raise StoreError(f"no version {version}", where=str(root), way_out=have(known))
+        raise StoreError(f"no version {version}", where=str(root), way_out=f"versions: {', '.join(map(str, known))}")
     return load(root, snapshot_path(root, version))
 
 
