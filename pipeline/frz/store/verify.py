@@ -69,7 +69,6 @@ class Damage(NamedTuple):
         where += self._events()
         return f"{self.path}: {self.thing}: {self.what}" + (f" ({', '.join(where)})" if where else "")
 
-
     def _events(self) -> list[str]:
         """What reads of it, in words; versions that read it at the same events are named together."""
         of: dict[int, list[tuple[int, int]]] = defaultdict(list)
