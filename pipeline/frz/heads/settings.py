@@ -48,6 +48,13 @@ class MemberSettings(StrictModel):
         raise NotImplementedError
 
 
+_OF_FIELDS = (
+    *("inverse_fields", "log_fields", "bce_fields", "periodic_fields"),
+    *("quantile_fields", "gaussian_fields", "offset_fields", "field_weights"),
+)
+"""Keys that say something of fields."""
+
+
 class FieldSettings(MemberSettings):
     """Fields of numbers and flags."""
 
@@ -92,9 +99,10 @@ class FieldSettings(MemberSettings):
             raise ValueError(f"fields name something twice: {', '.join(self.fields)}")
         special = [*self.inverse_fields, *self.log_fields, *self.bce_fields, *(self.periodic_fields or ())]
         spread = [*self.quantile_fields, *self.gaussian_fields]
-        for name in (*special, *spread, *self.offset_fields, *self.field_weights):
-            if name not in self.fields:
-                raise ValueError(f"{name!r} is treated specially but no field; {nearest(name, self.fields)}")
+        for key in _OF_FIELDS:
+            for name in getattr(self, key) or ():
+                if name not in self.fields:
+                    raise ValueError(f"{key} name {name!r}, which is none of the fields; {nearest(name, self.fields)}")
         for names in (special, spread, [*self.inverse_fields, *self.log_fields, *self.bce_fields, *self.offset_fields]):
             if twice := {name for name in names if names.count(name) > 1}:
                 raise ValueError(f"{', '.join(sorted(twice))} is treated in two ways; a field has one")
