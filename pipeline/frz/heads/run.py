@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from frz import artifacts as names
+from frz import seen
 from frz.config import StrictModel, digest_of, import_class, parse
 from frz.errors import CheckpointError, IdentityError
 from frz.heads.contract import HEADS, Head
@@ -91,6 +92,8 @@ def train(
     if changed := changed_since(store.snapshot.about["made_with"]):
         way_out = f"'frz extract --ckpt {config.features.backbone} --check' says whether it matters"
         note(f"warning: the features were made with other {'; '.join(changed)}; {way_out}")
+    if leak := seen.warning(store, artifacts):
+        note(leak)
     head_class = import_class(config.head, HEADS, "head")
     model_config = parse(head_class.Config, config.model, f"{where}: model")
     origin = {
@@ -230,7 +233,7 @@ def _of_data(store: EventStore, data: str) -> EventStore:
         candidate = EventStore(store.root, number)
         about = candidate.snapshot.about["data"]
         if about["name"] == name and (
-            version in ("", "latest", str(about["version"])) or about["hash"].startswith(version)
+            version in ("", "latest", str(about["version"])) or names.hash_fits(version, about["hash"])
         ):
             return candidate
         known.append(f"{about['name']}@{about['version']}")
