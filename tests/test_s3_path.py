@@ -191,5 +191,3 @@ train({config!r}, artifacts.root({f"{bucket}/art"!r}))
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert train_backbone(config, there)["status"].startswith("resumed after epoch")
     assert train_backbone(config, there)["status"].startswith("finished before")
-
-

@@ -235,7 +235,9 @@ def _weights(file: Path) -> dict[str, Any]:
             "dtypes": sorted({tensor["dtype"] for tensor in tensors}),
         }
     except (ValueError, KeyError, TypeError, AttributeError, struct.error):
-        raise CheckpointError("not a whole safetensors file", where=str(file), way_out="train again") from None
+        raise CheckpointError(
+            "not a whole safetensors file", where=str(file), way_out="put a copy back, or train again"
+        ) from None
 
 
 def referring(store: Path, version: int, folder: Path) -> list[str]:

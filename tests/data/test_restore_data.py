@@ -204,9 +204,7 @@ def test_a_table_with_more_events_is_added_again(root: Path, folder: Path, tmp_p
     assert whole(root)
 
 
-def test_other_events_from_the_same_file_get_a_version(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_events_from_the_same_file_get_a_version(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a simulation does on another machine: values differ, and with them the events' keys."""
     read = Files.read
 

@@ -41,7 +41,7 @@ def some_figure():
     return figure
 
 
-NASTY = '<b>&"\'</b>'
+NASTY = "<b>&\"'</b>"
 
 
 def test_text_is_never_markup():

@@ -73,7 +73,14 @@ def test_all_groups_of_a_part_come_out_equal(root, mine):
 def test_weights_are_found_by_fingerprint_wherever_they_lie_now(root, mine):
     found = snapshot.read(root)
     elsewhere = {**found.about, "backbone": {"name": "tiny", "checkpoint": "gone/best.safetensors"}}
-    drop_first(root, lambda latest: latest.model_copy(update={"about": elsewhere, }))
+    drop_first(
+        root,
+        lambda latest: latest.model_copy(
+            update={
+                "about": elsewhere,
+            }
+        ),
+    )
     lose(root, "features")
     assert mend(root, mine)[0][0].same
     lose(root, "features")

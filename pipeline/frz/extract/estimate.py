@@ -18,6 +18,7 @@ import torch
 
 from frz.artifacts import read_json
 from frz.config import digest_of
+from frz.errors import StoreError
 from frz.extract import engine
 from frz.extract.jobs import Job
 from frz.extract.memory import Peak
@@ -25,6 +26,7 @@ from frz.extract.pipeline import BYTES_AHEAD, JOBS_AHEAD, commit, to_run
 from frz.extract.work import Work
 from frz.loading.batch import to_batch, with_offsets
 from frz.loading.plan import plan_part
+from frz.progress import note
 from frz.store import atomic, ragged
 from frz.store.part import CommitRecord, PartRef, find_part, part_name
 from frz.store.ragged import Index
@@ -118,8 +120,11 @@ def predict(work: Work, jobs: Sequence[Job], identity: Mapping[str, str], began:
         "arrays": dict(sorted(sizes.items())),
         "tried": {"batches": len(trial.batches) if trial else 0, "seconds": time.monotonic() - began - opened},
     }
-    atomic.make_folder(work.root)
-    atomic.write_json(work.root / PREDICTION, found | {"of": _key(work, identity)})
+    try:
+        atomic.make_folder(work.root)
+        atomic.write_json(work.root / PREDICTION, found | {"of": _key(work, identity)})
+    except StoreError as error:
+        note(f"the prediction is not kept to be compared: {error}")
     return found
 
 

@@ -112,7 +112,7 @@ def read(root: Path, version: int | None = None) -> Snapshot | None:
             return None
         version = known[-1]
     if version not in known:
-        raise StoreError(f"no version {version}", where=str(root), way_out=f"versions: {known}")
+        raise StoreError(f"no version {version}", where=str(root), way_out=f"versions: {', '.join(map(str, known))}")
     return load(root, snapshot_path(root, version))
 
 

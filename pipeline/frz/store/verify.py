@@ -158,7 +158,7 @@ def verify(root: Path, version: int | None = None, *, content: bool = False) -> 
     if not (root / "snapshots").is_dir() or (version is None and not known):
         raise StoreError("no version of an event store here", where=str(root), way_out="build or extract it first")
     if version is not None and version not in known:
-        raise StoreError(f"no version {version}", where=str(root), way_out=f"versions: {known}")
+        raise StoreError(f"no version {version}", where=str(root), way_out=f"versions: {', '.join(map(str, known))}")
     report = Report(root, snapshot.expected_versions(root) if version is None else [version])
     top = root / "events.zarr" / "zarr.json"
     if what := wrong_group(top):
