@@ -9,11 +9,13 @@ BENCHMARKS: Mapping[str, str] = {
     "codecs": "benchmarks.codecs",
     "extract": "benchmarks.extract",
     "kills": "benchmarks.kills",
+    "loader": "benchmarks.loader",
     "muon_resolution": "benchmarks.muon_resolution",
     "on_the_fly": "benchmarks.on_the_fly",
     "reads": "benchmarks.reads",
     "schedules": "benchmarks.schedules",
     "stage2": "benchmarks.stage2",
+    "sweep": "benchmarks.sweep",
     "stores": "benchmarks.stores",
 }
 """Name -> module that is run as `__main__` with the remaining arguments."""

@@ -22,6 +22,7 @@ def add_run(folder: Path, created: str = "", **card: Any) -> Path:
     folder.mkdir(parents=True)
     (folder / "best.safetensors").touch()
     (folder / "last.safetensors").touch()
+    (folder / "top-step12-val_auc-0.9.safetensors").touch()
     if created:
         (folder / "card.json").write_text(json.dumps({"created": created, **card}))
     return folder
@@ -186,10 +187,11 @@ def test_features_that_are_not_there(root: Path) -> None:
         ("backbones/muon", "3fbb0000", "best"),
         ("muon/3fbb0000/last.safetensors", "3fbb0000", "last"),
         ("muon/3fbb0000/best.safetensors", "3fbb0000", "best"),
+        ("muon/3fbb0000/top-step12-val_auc-0.9.safetensors", "3fbb0000", "top-step12-val_auc-0.9"),
     ],
 )
 def test_backbones(spec: str, run: str, weights: str, root: Path) -> None:
-    assert artifacts.backbone(spec, root) == Run(root / "backbones" / "muon" / run, weights)  # type: ignore[arg-type]
+    assert artifacts.backbone(spec, root) == Run(root / "backbones" / "muon" / run, weights)
 
 
 def test_a_run_by_its_path(root: Path, tmp_path: Path) -> None:

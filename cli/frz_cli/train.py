@@ -1,5 +1,9 @@
-"""`frz train-backbone` and `frz train-head`: the two stages of training."""
+"""`frz train-backbone` and `frz train-head`: the two stages of training.
 
+Particular: under `torchrun` the first process speaks for all.
+"""
+
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +16,14 @@ AT_LENGTH = ("epoch_metrics", "versions")
 """What people are shown by `frz show` and not at the end of a training."""
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, as under configs/.")]
+
+
+class Residency(StrEnum):
+    """Where prepared events lie."""
+
+    device = "device"
+    ram = "ram"
+    mapped = "mapped"
 
 
 def backbone(
@@ -28,6 +40,7 @@ def backbone(
     from frz.config import read_yaml
     from frz.pretrain import train
 
+    _quiet_beside_the_first()
     _tell(train(read_yaml(config, overrides or ()), root(artifacts), str(config)), as_json)
 
 
@@ -38,6 +51,10 @@ def head(
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", metavar="NAME", help="Data set (muon-sim@2), in place of the config's.")
+    ] = None,
+    residency: Annotated[
+        Residency | None,
+        typer.Option("--residency", help="Where prepared events lie while the head trains; default where they fit."),
     ] = None,
     artifacts: options.Artifacts = None,
     overrides: options.Set = None,
@@ -51,9 +68,23 @@ def head(
     from frz.config import read_yaml
     from frz.heads.run import train
 
+    _quiet_beside_the_first()
     chosen = [f"features.data={data}"] if data else []
+    chosen += [f"loading.residency={residency.value}"] if residency else []
     _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), features), as_json)
 
 
+def _quiet_beside_the_first() -> None:
+    from frz import progress
+    from frz.training.distributed import first_process
+
+    if not first_process():
+        progress.show("none")
+
+
 def _tell(result: dict[str, Any], as_json: bool) -> None:
+    from frz.training.distributed import first_process
+
+    if not first_process():
+        return
     emit(result if as_json else {key: value for key, value in result.items() if key not in AT_LENGTH}, as_json)

@@ -30,8 +30,8 @@ def listing(folder: Path) -> list[dict[str, Any]]:
     -------
     list of dict
         By kind, oldest run first. Always kind, name, created (UTC, to the minute) and state (`finished`, `unfinished`:
-        the command that makes it goes on with it, `empty`). Of stores: versions, and events of the newest version, which
-        is the one named (None before there is one); of features the version of the data set. Of runs: newest
+        the command that makes it goes on with it, `empty`). Of stores: versions, and events of the newest version,
+        which is the one named (None before there is one); of features the version of the data set. Of runs: newest
         (whether it is the finished run that the bare name means) and, None where a card has none, epochs, score (lowest
         validation loss) and the first eight digits of a backbone's fingerprint.
 

@@ -23,6 +23,7 @@ from frz.store.schema import ID, EventArrays
 from frz.training import run
 from frz.training.checkpoint import load, n_trainable
 from frz.training.config import TrainerConfig
+from frz.training.distributed import World, joined
 from frz.training.loop import fit, resumable
 from frz.training.record import BEST
 
@@ -68,6 +69,11 @@ def train(values: Mapping[str, Any], artifacts: Path, where: str = "config") -> 
         If the config, the data set and the model do not fit, or training cannot go on.
     """
     config = parse(BackboneConfig, values, where)
+    with joined(config.trainer.device) as world:
+        return _train(config, artifacts, where, world)
+
+
+def _train(config: BackboneConfig, artifacts: Path, where: str, world: World) -> dict[str, Any]:
     place = names.dataset(config.data, artifacts)
     store = EventStore(place.path, place.version)
     family = import_class(config.family, BACKBONES, "backbone")
@@ -93,7 +99,7 @@ def train(values: Mapping[str, Any], artifacts: Path, where: str = "config") -> 
         model = build(card)
     chosen = {split: without_overflow(model, store, store.split(split), config.overflow) for split in ("train", "val")}
     then = f"frz extract --ckpt {config.name}@{folder.name}"
-    if (finished := run.begin(folder, asked)) is not None:
+    if (finished := world.once(lambda: run.begin(folder, asked))) is not None:
         return run.told(finished, folder, run.NOTHING_TO_DO, then)
     if not resumable(folder):
         model.fit(_events(model, store, chosen["train"]))
@@ -114,24 +120,28 @@ def train(values: Mapping[str, Any], artifacts: Path, where: str = "config") -> 
         draw=balanced(trainer.balance, store, chosen["train"], trainer.data_seed),
     )
     val_events = ReaderSource(store, read, trainer.batch_size, positions=chosen["val"], shuffle=False)
-    result = fit(model, train_events, val_events, trainer, folder, meta=meta, description=f"train {config.name}")
+    result = fit(
+        model, train_events, val_events, trainer, folder, meta=meta, description=f"train {config.name}", world=world
+    )
     best = load(folder / BEST)[1]
-    done = run.finish(
-        folder,
-        {
-            "name": config.name,
-            "family": config.family,
-            "data": data,
-            "fingerprint": best["fingerprint"],
-            "parameters": n_trainable(model),
-            "epochs": result.epochs,
-            "steps": result.steps,
-            "stopped_early": result.stopped_early,
-            "score": best["metrics"].get("val/loss", best["metrics"].get("train/loss")),
-            "epoch_metrics": {"best": result.best, "last": result.last},
-            "events": {split: len(positions) for split, positions in chosen.items()},
-            "versions": versions(),
-        },
+    done = world.once(
+        lambda: run.finish(
+            folder,
+            {
+                "name": config.name,
+                "family": config.family,
+                "data": data,
+                "fingerprint": best["fingerprint"],
+                "parameters": n_trainable(model),
+                "epochs": result.epochs,
+                "steps": result.steps,
+                "stopped_early": result.stopped_early,
+                "score": best["metrics"].get("val/loss", best["metrics"].get("train/loss")),
+                "epoch_metrics": {"best": result.best, "last": result.last},
+                "events": {split: len(positions) for split, positions in chosen.items()},
+                "versions": versions(),
+            },
+        )
     )
     return run.told(done, folder, result.status, then)
 

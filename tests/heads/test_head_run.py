@@ -1,18 +1,25 @@
 """Stage-2 runs: of exactly the features asked for, and without any backbone in the process."""
 
 import json
+import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
 
 from conftest import TINY_BACKBONE, TINY_HEAD
 from frz import artifacts as names
-from frz.errors import CheckpointError, ConfigError, IdentityError
-from frz.heads.run import load_head, predict, prepare, train
+from frz.errors import CheckpointError, ConfigError, IdentityError, TrainingError
+from frz.heads.contract import Head
+from frz.heads.prefix import prepare
+from frz.heads.regression import RegressionHead
+from frz.heads.run import load_head, predict, score, train
 from frz.loading.balance import classes_of, draw_epoch
 from frz.pretrain import train as train_backbone
+from frz.progress import show
 from frz.store import EventStore
+from frz.training import checkpoint
 
 
 @pytest.fixture
@@ -47,6 +54,22 @@ def test_a_finished_run_is_reported_with_metrics_beside_the_yardstick(tiny):
         assert 0 <= metrics["head"]["q/accuracy"] <= 1
 
 
+def test_a_metric_of_the_head_decides_which_weights_are_best(mine):
+    """Measured on the validation split with the averaged weights, as `evaluate` would: the values agree."""
+    trainer = {**TINY_HEAD["trainer"], "monitor": "val/pt/rmse", "ema_decay": 0.9, "max_epochs": 3, "save_top_k": 2}
+    card = train({**TINY_HEAD, "name": "by-pt", "trainer": trainer}, mine)
+    run = names.head("by-pt", mine).path
+    values = [json.loads(line)["val/pt/rmse"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert card["epoch_metrics"]["best"]["val/pt/rmse"] == min(values)
+    assert card["metrics"]["val"]["head"]["pt/rmse"] == pytest.approx(min(values), rel=1e-6)
+    kept = sorted(path.name for path in run.glob("top-*"))
+    assert len(kept) == 2
+    head, _ = load_head(f"by-pt/{run.name}/{kept[0]}", mine)
+    assert isinstance(head, Head)
+    with pytest.raises(TrainingError, match=r"monitor = val/pt/rmes: no such metric; did you mean 'val/pt/rmse'\?"):
+        train({**TINY_HEAD, "trainer": {**trainer, "monitor": "val/pt/rmes", "monitor_mode": "min"}}, mine)
+
+
 def test_metrics_follow_from_the_predictions(tiny):
     head, about = load_head("tiny", tiny)
     store = EventStore(about["features"]["store"], about["features"]["version"])
@@ -60,7 +83,7 @@ def test_metrics_follow_from_the_predictions(tiny):
 
 
 def test_some_events_are_prepared_as_all_are(tiny, monkeypatch):
-    monkeypatch.setattr("frz.heads.run.PREPARE_EVENTS", 50)
+    monkeypatch.setattr("frz.heads.prefix.PREPARE_EVENTS", 50)
     head, about = load_head("tiny", tiny)
     store = EventStore(about["features"]["store"], about["features"]["version"])
     positions = store.split("train")[::-1]
@@ -68,6 +91,72 @@ def test_some_events_are_prepared_as_all_are(tiny, monkeypatch):
     assert some.arrays.keys() == whole.keys()
     for name, values in whole.items():
         np.testing.assert_array_equal(some.array(name), values)
+
+
+LOADING = {"block": 16, "shuffle_blocks": 4}
+MODES = ["device", "ram", "mapped"]
+
+
+def weights_of(artifacts, card):
+    tensors, meta = checkpoint.load(artifacts / "heads" / card["path"].rpartition("heads/")[2] / "last.safetensors")
+    return tensors, meta["metrics"]
+
+
+def assert_same_run(artifacts, one, other):
+    (ours, line), (theirs, expected) = weights_of(artifacts, one), weights_of(artifacts, other)
+    assert line == expected
+    assert all(ours[name].equal(theirs[name]) for name in theirs)
+    assert one["metrics"] == other["metrics"]
+
+
+def test_where_events_lie_changes_no_bit(mine):
+    cards = [train({**TINY_HEAD, "name": mode, "loading": {**LOADING, "residency": mode}}, mine) for mode in MODES]
+    assert [card["residency"]["mode"] for card in cards] == MODES
+    assert cards[0]["epochs"] == 2
+    for card in cards[1:]:
+        assert_same_run(mine, card, cards[0])
+    other = train({**TINY_HEAD, "name": "other", "loading": {**LOADING, "block": 8}}, mine)
+    assert weights_of(mine, other)[1] != weights_of(mine, cards[0])[1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("call", [2, 9])
+def test_an_interrupted_epoch_goes_on_in_every_mode(mine, monkeypatch, mode, call):
+    """And with events that lie elsewhere than before."""
+    whole = train({**TINY_HEAD, "name": "whole", "loading": LOADING}, mine)
+    calls, loss = [], RegressionHead.loss
+
+    def interrupted(self, batch):
+        calls.append(len(calls))
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return loss(self, batch)
+
+    monkeypatch.setattr(RegressionHead, "loss", interrupted)
+    values = {**TINY_HEAD, "name": "broken", "loading": {**LOADING, "residency": mode}}
+    with pytest.raises(KeyboardInterrupt):
+        train(values, mine)
+    done = train({**values, "loading": {**LOADING, "residency": MODES[MODES.index(mode) - 1]}}, mine)
+    assert done["status"].startswith("resumed after")
+    assert_same_run(mine, done, whole)
+
+
+def test_the_order_is_part_of_a_run_and_where_events_lie_is_not(mine):
+    first = train({**TINY_HEAD, "name": "h", "loading": {"residency": "ram"}}, mine)
+    again = train({**TINY_HEAD, "name": "h", "loading": {"residency": "mapped", "prefix": "store"}}, mine)
+    assert again["status"] == "finished before: nothing to do"
+    assert again["path"] == first["path"]
+    assert train({**TINY_HEAD, "name": "h", "loading": {"block": 64}}, mine)["path"] != first["path"]
+
+
+def test_a_run_says_how_well_it_shuffles(mine, capsys):
+    show("lines")
+    card = train({**TINY_HEAD, "name": "h", "loading": {"block": 64, "shuffle_blocks": 1, "prefix": "memory"}}, mine)
+    show("none")
+    said = capsys.readouterr().err
+    assert 0 < card["shuffle"]["place in the data set"] < 0.95
+    assert "residency: ram; takes" in said
+    assert re.search(r"shuffle: batch entropy 0\.\d\d by place in the data set .*loading.block=\d+", said)
 
 
 def test_a_backbone_trained_anew_makes_the_old_features_stale(mine):
@@ -146,3 +235,14 @@ def test_balanced_training_sees_the_draws_and_validation_does_not(mine, monkeypa
         assert sorted(np.concatenate(val_events.plan(0)).tolist()) == store.split("val").tolist()
     with pytest.raises(ConfigError, match=r"trainer.balance: there is no array 'event/charge'"):
         train({**TINY_HEAD, "trainer": {**TINY_HEAD["trainer"], "balance": {"by": "event/charge"}}}, mine)
+
+
+@pytest.mark.parametrize("head", ["pooled", "linear-classifier", "mlp-classifier", "attention"])
+def test_other_heads_train_and_are_found_again(head, mine):
+    config = {**TINY_HEAD, "name": "other", "head": head, "model": {"assignment_threshold": 0.4}}
+    card = train(config, mine)
+    loaded, about = load_head("other", mine)
+    store = EventStore(about["features"]["store"], about["features"]["version"])
+    again = score(loaded, prepare(loaded, store), store.split("test"))
+    assert again == card["metrics"]["test"]
+    assert again["head"]["slots"] > 0

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from frz.heads.lines import line_coordinates
+from frz.heads.lines import N_CURVE, curve_of, line_coordinates
 
 RNG = np.random.default_rng(0)
 ONE = np.zeros(20, np.int64)
@@ -60,3 +60,36 @@ def test_slots_do_not_mix_and_degenerate_ones_are_finite():
 def test_equal_hits_are_finite():
     found = line_coordinates(np.ones(20), np.ones(20), np.ones(20), ONE, 1)
     assert found.tolist() == [[0, 0]] * 20
+
+
+def test_curve_of_exact_parabolas():
+    rng = np.random.default_rng(0)
+    slot = np.repeat([0, 1, 2], [30, 25, 40])
+    bend = np.array([0.004, -0.02, 0.0])
+    along = rng.uniform(-1, 1, len(slot))
+    across = bend[slot] * along**2 + 0.001
+    weight = rng.uniform(0.5, 1, len(slot))
+    found = curve_of(along, across, weight, slot, 4)
+    assert found.shape == (4, N_CURVE)
+    extent = [np.sqrt(np.average(along[slot == s] ** 2, weights=weight[slot == s] ** 2)) for s in range(3)]
+    np.testing.assert_allclose(found[:3, 5], np.log(extent), rtol=1e-5)
+    np.testing.assert_allclose(found[:3, 4], bend, atol=1e-4)
+    np.testing.assert_allclose(np.sinh(found[:3, 2]) * 0.002, bend * np.square(extent), atol=1e-5)
+    np.testing.assert_allclose(np.sinh(found[:3, 0]) * 0.002, 0.001, rtol=1e-2)
+    assert np.abs(found[3]).max() == 0
+
+
+def test_curve_of_few_hits_is_finite():
+    for n in (1, 2, 3):
+        found = curve_of(np.arange(n) - 1.0, np.zeros(n), np.ones(n), np.zeros(n, np.int64), 1)
+        assert np.isfinite(found).all()
+
+
+def test_curve_takes_no_notice_of_one_wrong_hit():
+    along = np.linspace(-1, 1, 40)
+    across = 0.01 * along**2
+    wrong = across.copy()
+    wrong[7] = 0.5
+    slot, weight = np.zeros(40, np.int64), np.ones(40)
+    good, found = (curve_of(along, values, weight, slot, 1)[0, 4] for values in (across, wrong))
+    assert found == pytest.approx(good, rel=0.1)

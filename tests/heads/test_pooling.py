@@ -71,3 +71,23 @@ def test_no_pairs_and_no_slots():
 
 def test_slot_of_pairs():
     assert slot_of_pairs(torch.tensor([0, 2, 2, 3])).tolist() == [0, 0, 2]
+
+
+def test_stacked_heads_pool_as_each_alone():
+    _, weights = example()
+    weights = weights.detach()
+    slot = torch.repeat_interleave(torch.arange(len(COUNTS)), COUNTS)
+    generator = torch.Generator().manual_seed(3)
+    inputs = torch.randn(int(COUNTS.sum()), 4, generator=generator)
+    maps = torch.randn(3, 4, 5, generator=generator)  # three heads
+    pull = torch.randn(len(COUNTS), 4, 5, generator=generator)
+
+    def loss(one: Tensor) -> Tensor:
+        return (segment_pool((inputs @ one).tanh(), weights, slot, len(COUNTS)) * pull).sum()
+
+    gradients, values = torch.func.vmap(torch.func.grad_and_value(loss))(maps)
+    for head, one in enumerate(maps):
+        one = one.clone().requires_grad_()
+        alone = loss(one)
+        torch.testing.assert_close(values[head], alone.detach())
+        torch.testing.assert_close(gradients[head], torch.autograd.grad(alone, one)[0], rtol=1e-5, atol=1e-5)

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from frz.errors import TrainingError
+from frz.heads.forms import Options
 from frz.heads.targets import Targets, to_goals, wrap
 
 RNG = np.random.default_rng(0)
@@ -172,3 +173,97 @@ def test_probability_is_of_the_upper_class():
     targets = Targets(("class", "identity", "class"), 1.0, False)
     found = targets.probability(torch.tensor([[0.0, 5.0, 2.0]]))
     torch.testing.assert_close(found, torch.tensor([[0.5, 1 / (1 + math.exp(-2))]]))
+
+
+LEVELS = (0.1, 0.5, 0.7)
+
+
+@pytest.mark.parametrize("kind", ["identity", "inverse", "log", "periodic"])
+def test_quantiles_come_back_in_physical_units_and_in_order(kind):
+    targets = Targets((kind,), 1.0, False, Options(forms=("quantiles",), levels=LEVELS), ("x",))
+    physical = RNG.uniform(0.5, 2.5, (4000, 1)).astype(np.float32)
+    targets.measure(physical)
+    raw = torch.zeros(1, 3, requires_grad=True)
+    goals, counts = torch.from_numpy(to_goals(physical, (kind,))), torch.ones(4000, dtype=torch.bool)
+    optimiser = torch.optim.Adam([raw], 0.05)
+    for _ in range(150):
+        optimiser.zero_grad()
+        targets.losses(raw.expand(4000, -1), goals, counts).sum().backward()
+        optimiser.step()
+    found = targets.predictions(raw.detach())
+    assert list(found) == ["x", "x_q10", "x_q50", "x_q70"]
+    assert torch.equal(found["x"], found["x_q50"])
+    quantiles = [float(found[f"x_q{100 * level:g}"]) for level in LEVELS]
+    np.testing.assert_allclose(quantiles, np.quantile(physical, LEVELS), atol=0.05)
+
+
+@pytest.mark.parametrize("kind", ["identity", "inverse", "log", "periodic"])
+def test_gaussian_field_finds_mean_and_sigma(kind):
+    targets = Targets((kind,), 1.0, False, Options(forms=("gaussian",)), ("x",))
+    physical = (1.5 + 0.1 * RNG.normal(size=(4000, 1))).astype(np.float32)
+    targets.measure(physical)
+    goals, counts = torch.from_numpy(to_goals(physical, (kind,))), torch.ones(4000, dtype=torch.bool)
+    raw = torch.zeros(1, 2, requires_grad=True)
+    optimiser = torch.optim.Adam([raw], 0.05)
+    for _ in range(120):
+        optimiser.zero_grad()
+        targets.losses(raw.expand(4000, -1), goals, counts).sum().backward()
+        optimiser.step()
+    found = targets.predictions(raw.detach())
+    assert float(found["x"]) == pytest.approx(1.5, abs=0.02)
+    assert float(found["x_sigma"]) == pytest.approx(0.1, rel=0.06)
+    many = {name: values.expand(4000).numpy() for name, values in found.items()}
+    assert targets.metrics(many, physical)["x/pull_width"] == pytest.approx(1, rel=0.08)
+
+
+def test_spread_losses_equal_plain_torch_beside_other_fields():
+    kinds = ("identity", "periodic", "log", "class")
+    forms = ("gaussian", "point", "quantiles", "point")
+    targets = Targets(kinds, 1.0, False, Options(forms=forms, levels=LEVELS, nll_beta=0.0))
+    physical = values(50)[:, [0, 3, 2, 4]]
+    targets.measure(physical)
+    assert targets.n_output == 4 + 1 + 2
+    raw = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
+    goals = torch.from_numpy(to_goals(physical, kinds))
+    found = targets.losses(raw, goals, torch.ones(50, dtype=torch.bool))
+    normal = (goals - targets.mean) / targets.width
+    variance = (10 * torch.tanh(raw[:, 4] / 10)).exp()
+    torch.testing.assert_close(found[0], functional.gaussian_nll_loss(raw[:, 0], normal[:, 0], variance))
+    steps = functional.softplus(raw[:, 5:])
+    quantiles = torch.stack((raw[:, 2] - steps[:, 0], raw[:, 2], raw[:, 2] + steps[:, 1]), 1)
+    error = normal[:, 2:3] - quantiles
+    level = torch.tensor(LEVELS)
+    torch.testing.assert_close(found[2], torch.maximum(level * error, (level - 1) * error).mean())
+    torch.testing.assert_close(found[3], functional.binary_cross_entropy_with_logits(raw[:, 3], goals[:, 3]))
+
+
+def test_classes_can_be_weighted_and_focal():
+    targets = Targets(("class",), 1.0, False, Options(weighting="balanced", gamma=2.0))
+    physical = np.array([[1.0], [-1.0], [-1.0], [-1.0]], np.float32)
+    targets.measure(physical)
+    raw, goals = torch.tensor([[0.3], [-1.0], [0.0], [2.0]]), torch.from_numpy(to_goals(physical, ("class",)))
+    weight = torch.tensor([[2.0], [2 / 3], [2 / 3], [2 / 3]])
+    p_true = torch.where(goals > 0, raw.sigmoid(), 1 - raw.sigmoid())
+    expected = (-weight * (1 - p_true) ** 2 * p_true.log()).mean()
+    torch.testing.assert_close(targets.losses(raw, goals, torch.ones(4, dtype=torch.bool))[0], expected)
+    assert "class_weight" in targets.state_dict()
+
+
+def test_a_shift_moves_numbers_and_angles():
+    targets, physical = Targets(("identity", "periodic"), 1.0, False), values()[:, [0, 3]]
+    targets.measure(physical)
+    raw = exact_outputs(targets, physical)
+    shift = torch.full((len(raw), 2), 3.0)
+    found = targets.decode(raw, shift)
+    np.testing.assert_allclose(found[:, 0], physical[:, 0] + 3, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found[:, 1], wrap(torch.from_numpy(physical[:, 1] + 3)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("loss", "plain"), [("huber", functional.huber_loss), ("mse", functional.mse_loss)])
+def test_other_point_losses(loss, plain):
+    targets, physical = Targets(("identity",), 1.0, False, Options(loss=loss)), values(50)[:, :1]
+    targets.measure(physical)
+    raw = 3 * torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
+    goals = torch.from_numpy(physical)
+    found = targets.losses(raw, goals, torch.ones(50, dtype=torch.bool))
+    torch.testing.assert_close(found[0], plain(raw, (goals - targets.mean) / targets.width))

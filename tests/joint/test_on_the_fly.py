@@ -10,7 +10,7 @@ from frz.config import import_class, parse
 from frz.extract.opening import open_both
 from frz.extract.settings import Settings
 from frz.heads.contract import HEADS
-from frz.heads.run import prepare
+from frz.heads.prefix import prepare
 from frz.joint.on_the_fly import FrozenFeatures, OnTheFly
 from frz.loading.source import ReaderSource
 from frz.store import EventStore

@@ -9,7 +9,8 @@ from conftest import tiny_recipe
 from frz import artifacts as names
 from frz.data.build import build
 from frz.errors import ConfigError, IdentityError
-from frz.heads.run import load_head, prepare
+from frz.heads.prefix import prepare
+from frz.heads.run import load_head
 from frz.heads.run import predict as run_head
 from frz.joint.predict import predict
 from frz.store import EventStore, snapshot

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frz.loading.plan import plan_epoch, plan_part
+from frz.loading.plan import plan_blocks, plan_epoch, plan_part
 
 lengths = st.lists(st.integers(0, 50), max_size=80).map(lambda values: np.array(values, np.int64))
 counts = st.integers(1, 12)
@@ -106,3 +106,44 @@ def test_no_events_make_no_batches() -> None:
     empty = np.empty(0, np.int64)
     assert plan_epoch(empty, 4, seed=0, epoch=0, window=2) == []
     assert plan_part(empty, 4, 10) == []
+
+
+@given(st.integers(0, 120), counts, counts, counts, st.integers(0, 2**40), st.integers(0, 1000))
+def test_blocks_hold_every_event_once(n: int, size: int, block: int, n_blocks: int, seed: int, epoch: int) -> None:
+    plan = plan_blocks(n, size, seed=seed, epoch=epoch, block=block, shuffle_blocks=n_blocks)
+    assert sorted(joined(plan)) == list(range(n))
+    assert [len(batch) for batch in plan[:-1]] == [size] * (len(plan) - 1)
+    assert len(plan) == -(-n // size)
+
+
+@given(st.integers(1, 120), counts, counts, st.integers(0, 1000))
+def test_events_of_few_blocks_are_together(n: int, block: int, n_blocks: int, seed: int) -> None:
+    """Whole blocks, as many as are shuffled together, and then the next ones."""
+    order = np.array(joined(plan_blocks(n, 7, seed=seed, epoch=0, block=block, shuffle_blocks=n_blocks)))
+    blocks = order // block
+    seen, begin = set[int](), 0
+    while begin < n:
+        together = list(dict.fromkeys(blocks[begin:].tolist()))[:n_blocks]
+        size = sum(min(block, n - block * b) for b in together)
+        assert not seen & set(together)
+        inside = sorted(order[begin : begin + size].tolist())
+        assert inside == sorted(i for b in together for i in range(block * b, min(n, block * (b + 1))))
+        seen |= set(together)
+        begin += size
+
+
+def test_a_window_of_all_blocks_is_the_full_shuffle() -> None:
+    full = joined(plan_epoch(np.zeros(100), 100, seed=3, epoch=1))
+    for block, n_blocks in ((10, 10), (7, 15), (100, 1), (1, 100), (256, 512)):
+        assert joined(plan_blocks(100, 8, seed=3, epoch=1, block=block, shuffle_blocks=n_blocks)) == full
+
+
+def test_the_order_of_blocks_is_a_function_of_seed_and_epoch() -> None:
+    def order(seed: int, epoch: int) -> tuple[int, ...]:
+        return tuple(joined(plan_blocks(60, 8, seed=seed, epoch=epoch, block=4, shuffle_blocks=3)))
+
+    assert len({order(seed, epoch) for seed in range(3) for epoch in range(3)}) == 9
+    assert order(2, 1) == order(2, 1)
+    raw = np.random.Philox(key=np.array([2, 1], np.uint64)).random_raw(75)
+    first_blocks = np.argsort(raw[60:], kind="stable")[:3]
+    assert {i // 4 for i in order(2, 1)[:12]} == set(first_blocks.tolist())

@@ -130,6 +130,27 @@ def test_one_file_that_is_new_makes_a_part_new(root):
     assert gc.collect(root, grace=0, now=written).garbage == []
 
 
+def test_what_was_derived_from_a_version_goes_with_it(root):
+    for number, features in enumerate([EventStore(root, 1).snapshot.hash, EventStore(root, 2).snapshot.hash, "gone"]):
+        place = root / "derived" / f"{number}"
+        snapshot.prepare_root(place)
+        about = {"features": features}
+        made = Snapshot(
+            name="d", event_schema=SCHEMA, split=Split(), parts=Catalogue.of([write(place, number)]), about=about
+        )
+        snapshot.commit(place, lambda latest, made=made: made)
+    snapshot.prepare_root(root / "derived" / "unfinished")
+
+    def derived(report):
+        return [path for what, path in found(report) if what == "derived"]
+
+    assert derived(gc.collect(root)) == []
+    assert derived(gc.collect(root, grace=0)) == ["2", "unfinished"]
+    assert derived(gc.collect(root, grace=0, drop=[1], delete=True)) == ["0", "2", "unfinished"]
+    assert [path.name for path in (root / "derived").iterdir()] == ["1"]
+    assert EventStore(root / "derived" / "1").n_events == 3
+
+
 def test_a_dropped_version_goes_with_what_it_alone_names(root):
     expected = EventStore(root).array("event/id").tolist()
     report = gc.collect(root, grace=0, drop=[1], delete=True)

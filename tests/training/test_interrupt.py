@@ -37,6 +37,18 @@ def test_a_handler_of_the_program_stays() -> None:
     assert seen == [signal.SIGINT]
 
 
+def test_beside_other_processes_any_number_is_noted() -> None:
+    """`torchrun` repeats what the terminal has said, and asks by SIGTERM."""
+    before = signal.getsignal(signal.SIGTERM)
+    for numbers in ([signal.SIGINT] * 3, [signal.SIGTERM]):
+        with deferred_interrupt(often=True) as noted:
+            for number in numbers:
+                signal.raise_signal(number)
+            assert noted()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_other_threads_may_train() -> None:
     noted: list[bool] = []
 

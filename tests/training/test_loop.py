@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 from toy_run import CONFIG, N_TRAIN, STEPS, Toy, ToySource, run
 
-from frz.errors import TrainingError
+from frz.config import parse
+from frz.errors import ConfigError, TrainingError
 from frz.training import checkpoint
 from frz.training.config import TrainerConfig, pick_device
-from frz.training.loop import DRAIN_STEPS, fit, resumable
-from frz.training.record import BEST, LAST, METRICS, STATE
+from frz.training.loop import DRAIN_STEPS, fit, line_ends, resumable
+from frz.training.record import BEST, LAST, LAST_EMA, METRICS, STATE
 from frz.training.schedules import Schedule
 from frz.training.source import Batch
+from frz.training.validation import Measure
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -41,12 +43,16 @@ class Scripted(nn.Module):
 
 
 def scripted(
-    folder: Path, val_losses: list[float], train_loss: Callable[[int], float] = lambda step: 0.5, **changes: Any
+    folder: Path,
+    val_losses: list[float],
+    train_loss: Callable[[int], float] = lambda step: 0.5,
+    measure: Measure | None = None,
+    **changes: Any,
 ) -> tuple[Any, Scripted]:
     """A run of one step and one validation batch per epoch, 8 events each."""
     module = Scripted(val_losses, train_loss)
     config = TrainerConfig.model_validate(CONFIG | {"max_epochs": len(val_losses)} | changes)
-    return fit(module, ToySource(8, 1), ToySource(8, 2, shuffle=False), config, folder), module
+    return fit(module, ToySource(8, 1), ToySource(8, 2, shuffle=False), config, folder, measure=measure), module
 
 
 @pytest.mark.parametrize(("clip", "precision"), [(0.5, "fp32"), (0.0, "fp32"), (0.5, "bf16")])
@@ -156,6 +162,141 @@ def test_validation_every_few_epochs_and_at_the_end(tmp_path: Path) -> None:
     config = TrainerConfig.model_validate(CONFIG | {"max_epochs": 5, "val_every": 2})
     fit(module, ToySource(8, 1), ToySource(8, 2), config, tmp_path)
     assert [line.get("val/loss") for line in lines(tmp_path)] == [None, 3.0, None, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("n_batches", "accumulate", "val_every", "ends"),
+    [
+        (10, 1, 1, [10]),
+        (10, 1, 3, [10]),
+        (8, 1, 0.25, [2, 4, 6, 8]),
+        (10, 1, 0.3, [3, 6, 9, 10]),
+        (10, 4, 0.5, [8, 10]),  # steps of 4, 4 and 2 batches
+        (2, 1, 0.1, [1, 2]),
+        (49, 1, 1 / 49, list(range(1, 50))),
+    ],
+)
+def test_where_an_epoch_is_validated(n_batches: int, accumulate: int, val_every: float, ends: list[int]) -> None:
+    assert line_ends(n_batches, accumulate, val_every) == ends
+
+
+def test_validation_within_an_epoch(tmp_path: Path) -> None:
+    """Means are of the steps since the line before; patience counts validations."""
+    module = Scripted([4.0, 3.0, 1.0, 2.0, 2.5], lambda step: float(step))
+    config = TrainerConfig.model_validate(CONFIG | {"val_every": 0.5, "patience": 2})
+    result = fit(module, ToySource(N_TRAIN, 1), ToySource(8, 2, shuffle=False), config, tmp_path)
+    found = lines(tmp_path)
+    assert [(line["epoch"], line["step"]) for line in found] == [(0.5, 2), (1, 4), (1.5, 6), (2, 8), (2.5, 10)]
+    assert [line["val/loss"] for line in found] == [4.0, 3.0, 1.0, 2.0, 2.5]
+    assert found[2]["train/loss"] == pytest.approx(5.5)
+    assert (result.stopped_early, result.epochs, result.steps, result.best["epoch"]) == (True, 2, 10, 1.5)
+    assert checkpoint.load(tmp_path / BEST)[1]["metrics"]["epoch"] == 1.5
+    assert checkpoint.load(tmp_path / LAST)[1]["metrics"]["epoch"] == 2.5
+    again = fit(module, ToySource(N_TRAIN, 1), ToySource(8, 2, shuffle=False), config, tmp_path)
+    assert (again.stopped_early, again.steps) == (True, 10)
+
+
+def test_parts_of_an_epoch_are_below_one() -> None:
+    with pytest.raises(ConfigError, match="whole number of epochs, or a part of one"):
+        parse(TrainerConfig, {"val_every": 1.5}, "trainer")
+
+
+def test_one_average_is_enough() -> None:
+    with pytest.raises(ConfigError, match="schedule_free averages the weights itself: set ema_decay to 0"):
+        parse(TrainerConfig, {"schedule": "schedule_free", "ema_decay": 0.9}, "trainer")
+
+
+def test_the_best_few_are_kept_by_name(tmp_path: Path) -> None:
+    """The earlier one wins where values are equal."""
+    scripted(tmp_path, [3.0, 1.0, 2.0, 1.0, 0.5, 2.0], save_top_k=3)
+    names = sorted(path.name for path in tmp_path.glob("top-*"))
+    assert names == [f"top-step{s}-val_loss-{v}.safetensors" for s, v in ((2, 1), (4, 1), (5, 0.5))]
+    for name in names:
+        weights, meta = checkpoint.load(tmp_path / name)
+        assert weights["epochs"] == meta["metrics"]["step"]
+    assert checkpoint.load(tmp_path / BEST)[0]["epochs"] == 5
+
+
+def test_a_metric_of_the_caller_decides(tmp_path: Path) -> None:
+    """The larger, the better; what cannot be measured is no progress. `abs` is a part of the loss."""
+    script = iter([0.5, 0.6, 0.9, 0.8, float("nan")])
+    result, module = scripted(
+        tmp_path, [1.0] * 6, measure=lambda net: {"auc": next(script)}, monitor="val/auc", patience=2, save_top_k=2
+    )
+    assert [line["val/auc"] for line in lines(tmp_path)] == [0.6, 0.9, 0.8, None]  # the first was to learn the names
+    assert (result.best["val/auc"], result.best["epoch"], result.stopped_early) == (0.9, 2, True)
+    assert checkpoint.load(tmp_path / BEST)[1]["metrics"]["val/auc"] == 0.9
+    assert sorted(p.name for p in tmp_path.glob("top-*")) == [
+        "top-step2-val_auc-0.9.safetensors",
+        "top-step3-val_auc-0.8.safetensors",
+    ]
+
+
+def test_a_metric_that_is_never_finite_keeps_the_first(tmp_path: Path) -> None:
+    result, _ = scripted(
+        tmp_path, [1.0] * 4, measure=lambda net: {"auc": float("nan")}, monitor="val/auc", max_epochs=3
+    )
+    assert result.best["epoch"] == 1
+    assert checkpoint.load(tmp_path / BEST)[0]["epochs"] == 2  # one validation was to learn the names
+
+
+def test_an_unknown_metric_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainingError, match=r"val/acu.*no such metric; did you mean 'val/auc'\? \(have: val/auc, val/loss\)"
+    ):
+        scripted(tmp_path, [1.0] * 3, measure=lambda net: {"auc": 0.5}, monitor="val/acu", monitor_mode="max")
+    with pytest.raises(TrainingError, match="train/abs: no such metric"):
+        scripted(tmp_path, [1.0] * 3, monitor="train/abs")
+    assert not (tmp_path / METRICS).exists()
+
+
+def test_parts_of_the_loss_can_decide(tmp_path: Path) -> None:
+    result = run(tmp_path, monitor="val/abs")
+    values = [line["val/abs"] for line in lines(tmp_path)]
+    assert result.best["val/abs"] == min(values)
+    result = run(tmp_path / "train", monitor="train/abs", monitor_mode="max")
+    assert result.best["epoch"] == 1
+
+
+def test_averaged_weights_are_validated_and_kept(tmp_path: Path) -> None:
+    """The same run with and without the average has the same raw weights; best is what was validated."""
+    run(tmp_path / "raw")
+    result = run(tmp_path / "ema", ema_decay=0.9)
+    raw, ema = (checkpoint.load(tmp_path / name / LAST) for name in ("raw", "ema"))
+    assert all(torch.equal(ema[0][name], value) for name, value in raw[0].items())
+    average, meta = checkpoint.load(tmp_path / "ema" / LAST_EMA)
+    assert (raw[1]["weights"], ema[1]["weights"], meta["weights"]) == ("raw", "raw", "ema")
+    state = checkpoint.load(tmp_path / "ema" / STATE)[0]
+    assert all(torch.equal(state[f"ema/{name}"], value) for name, value in average.items())
+    best, meta = checkpoint.load(tmp_path / "ema" / BEST)
+    assert meta["weights"] == "ema"
+    assert best["net.1.num_batches_tracked"] == meta["metrics"]["step"]
+    net = Toy()
+    net.load_state_dict(best)
+    net.eval()
+    val = ToySource(11, 2, shuffle=False)
+    with torch.no_grad():
+        loss = sum(len(b["event/x"]) * net.loss(b)[0].item() for b in val.batches(val.plan(0))) / 11
+    assert result.best["val/loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_batches_that_are_not_finite_are_counted_and_bounded(tmp_path: Path) -> None:
+    """Every second step is bad: three in the first two epochs of 29 events, the fourth is one too many."""
+
+    def losses(step: int) -> float:
+        return float("nan") if step % 2 == 0 else 0.5
+
+    module = Scripted([1.0, 1.0, 1.0], losses)
+    config = TrainerConfig.model_validate(CONFIG | {"skip_nonfinite": 3})
+    with pytest.raises(
+        TrainingError, match=r"4 losses .* were not finite in this run, the last in epoch 2, step 4 \(ev"
+    ):
+        fit(module, ToySource(N_TRAIN, 1), ToySource(8, 2), config, tmp_path)
+    assert [line["train/skipped"] for line in lines(tmp_path)] == [2]
+    module = Scripted([1.0, 1.0, 1.0], losses)
+    config = TrainerConfig.model_validate(CONFIG | {"skip_nonfinite": 6})
+    fit(module, ToySource(N_TRAIN, 1), ToySource(8, 2), config, tmp_path / "more")
+    assert [line["train/skipped"] for line in lines(tmp_path / "more")] == [2, 4, 6]
 
 
 @pytest.mark.parametrize("n_val", [None, 0])

@@ -16,8 +16,8 @@ def scalars(values: dict[str, float]) -> dict[str, torch.Tensor]:
 
 def test_means_are_weighted_by_the_events_of_the_steps_that_have_the_value() -> None:
     log = StepLog()
-    for weight, values in STEPS:
-        log.add(weight, scalars(values))
+    for batch, (weight, values) in enumerate(STEPS):
+        log.add(batch, weight, scalars(values))
     assert log.drain() is None
     means = log.means("train")
     assert means["train/loss"] == pytest.approx((8 * 0.3 + 8 * 0.1 + 3 * 0.7) / 19)
@@ -29,33 +29,43 @@ def test_means_are_weighted_by_the_events_of_the_steps_that_have_the_value() -> 
 @pytest.mark.parametrize("cut", [0, 1, 2, 3])
 def test_a_restored_log_goes_on_with_the_same_bits(cut: int) -> None:
     whole, first = StepLog(), StepLog()
-    for weight, values in STEPS:
-        whole.add(weight, scalars(values))
+    for batch, (weight, values) in enumerate(STEPS):
+        whole.add(batch, weight, scalars(values))
     whole.drain()
-    for weight, values in STEPS[:cut]:
-        first.add(weight, scalars(values))
+    for batch, (weight, values) in enumerate(STEPS[:cut]):
+        first.add(batch, weight, scalars(values))
     first.drain()
-    second = StepLog.from_tensors(first.tensors(), first.n_steps)
-    for weight, values in STEPS[cut:]:
-        second.add(weight, scalars(values))
+    second = StepLog.from_tensors(first.tensors())
+    for batch, (weight, values) in enumerate(STEPS[cut:]):
+        second.add(batch, weight, scalars(values))
     second.drain()
     assert second.means("x") == whole.means("x")
-    assert second.n_steps == 3
 
 
 def test_the_first_value_that_is_not_finite_is_told() -> None:
     log = StepLog()
-    log.add(1, scalars({"loss": 1.0, "part": math.inf}))
+    log.add(0, 1, scalars({"loss": 1.0, "part": math.inf}))
     assert log.drain(("loss",)) is None
-    log.add(1, scalars({"loss": 1.0}))
-    log.add(1, scalars({"loss": math.nan, "norm": math.inf}))
-    log.add(1, scalars({"loss": math.inf}))
+    log.add(1, 1, scalars({"loss": 1.0}))
+    log.add(2, 1, scalars({"loss": math.nan, "norm": math.inf}))
+    log.add(3, 1, scalars({"loss": math.inf}))
     assert log.drain(("loss", "norm")) == (2, "loss")
     assert log.means("x")["x/part"] is None
 
 
 def test_other_dtypes_and_shapes_of_one_number() -> None:
     log = StepLog()
-    log.add(1, {"half": torch.tensor(0.5, dtype=torch.bfloat16), "one": torch.tensor([2.0]), "n": torch.tensor(3)})
+    log.add(0, 1, {"half": torch.tensor(0.5, dtype=torch.bfloat16), "one": torch.tensor([2.0]), "n": torch.tensor(3)})
     log.drain()
     assert log.means("x") == {"x/half": 0.5, "x/one": 2.0, "x/n": 3.0}
+
+
+def test_processes_that_share_batches_make_one_log() -> None:
+    """Each saw a part of batch 0, only one saw any of batch 1."""
+    theirs = [(0, 1.0, {"loss": 6.0}), (0, 1.0, {"rest": 2.0})]
+    log = StepLog()
+    log.add(0, 3.0, scalars({"loss": 2.0}))
+    log.add(1, 2.0, scalars({"loss": 1.0}))
+    assert log.drain(gather=lambda ours: [ours, theirs]) is None
+    assert log.means("x") == {"x/loss": pytest.approx((4 * 3.0 + 2 * 1.0) / 6), "x/rest": 2.0}
+    assert log.tensors()["loss"].tolist() == [[3.0, 1.0], [4.0, 2.0]]

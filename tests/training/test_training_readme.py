@@ -21,6 +21,8 @@ def test_every_key_stands_in_the_table_with_its_default(project: Path) -> None:
         default: Any = field.default
         if isinstance(default, str):
             assert stated[name] == f"`{default}`", name
+        elif isinstance(default, bool):
+            assert stated[name] == str(default).lower(), name
         elif default is not None:
             assert float(stated[name]) == default, name
 

@@ -25,6 +25,7 @@ from frz.artifacts.places import (
     run_path,
     runs,
     store_path,
+    sweep_path,
     versions,
 )
 
@@ -49,6 +50,7 @@ __all__ = [
     "run_path",
     "runs",
     "store_path",
+    "sweep_path",
     "versions",
     "weights",
     "weights_of",

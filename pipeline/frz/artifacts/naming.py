@@ -56,7 +56,8 @@ class Run(NamedTuple):
     """One training run and which of its weights are meant."""
 
     path: Path
-    weights: Literal["best", "last"] = "best"
+    weights: str = "best"
+    """Stem of a weight file of the run: `best`, `last`, `last-ema`, `top-...`."""
 
     @property
     def name(self) -> str:
@@ -263,7 +264,7 @@ def _split(spec: str, artifacts: Path, kind: Kind) -> tuple[Path, str]:
 def _run(spec: str, artifacts: Path, kind: Literal["backbones", "heads"]) -> Run:
     place, selector = _split(spec, artifacts, kind)
     if place.is_file() and place.suffix == ".safetensors":
-        return Run(place.parent, "last" if place.stem == "last" else "best")
+        return Run(place.parent, place.stem)
     if is_run(place):
         return Run(place)
     if not place.exists() and place.parent.is_dir() and place.parent.parent == artifacts / kind:

@@ -43,6 +43,11 @@ def run_path(artifacts: Path, kind: Literal["backbones", "heads"], name: str, di
     return artifacts / kind / _plain(name) / digest[:8]
 
 
+def sweep_path(artifacts: Path, name: str) -> Path:
+    """Where the results of a sweep are written."""
+    return artifacts / "sweeps" / _plain(name)
+
+
 def features_name(backbone: str, fingerprint: str) -> str:
     """Name of the feature store that holds what one set of weights says."""
     return f"{backbone}-{fingerprint[:8]}"

@@ -17,7 +17,8 @@ from frz.evaluation.binning import binned
 from frz.evaluation.fields import LEAST, Field, Floats, Spread, bin_edges, compare, spread_in_bins
 from frz.evaluation.intervals import Proportion
 from frz.heads.contract import Head
-from frz.heads.run import predict, prepare
+from frz.heads.prefix import prepare
+from frz.heads.run import predict
 from frz.heads.slots import MATCH, matched_rows, owners
 from frz.store.ragged import edges
 from frz.store.schema import EVENT, EventArrays, Schema, axis_of
@@ -38,6 +39,11 @@ STATS: Mapping[str, str] = {
     "relative_rmse": "relative RMS, all slots",
     "accuracy": "fraction on the right side",
     "auc": "area under the ROC curve",
+    "auprc": "area under the precision-recall curve",
+    "brier": "Brier score (mean square of probability − class)",
+    "log_loss": "mean of −ln of the probability of the true class",
+    "coverage": "share of truth between the outermost quantiles",
+    "pull_width": "robust width of (prediction − truth) / σ",
 }
 IN_UNITS = ("bias", "width", "clipped_rms", "rmse")
 """Those that have the unit of the field."""

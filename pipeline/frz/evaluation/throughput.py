@@ -16,7 +16,8 @@ from torch import nn
 from frz import artifacts as names
 from frz.extract.opening import open_both
 from frz.extract.settings import Settings
-from frz.heads.run import Features, find_features, load_head, prepare
+from frz.heads.prefix import prepare
+from frz.heads.run import Features, find_features, load_head
 from frz.joint.on_the_fly import FrozenFeatures, OnTheFly
 from frz.loading.frozen import build
 from frz.loading.source import ReaderSource

@@ -15,6 +15,12 @@ from frz.store.schema import EventArrays, Schema
 
 HEADS: Mapping[str, str] = {
     "regression": "frz.heads.regression:RegressionHead",
+    "pooled": "frz.heads.pooled:PooledHead",
+    "linear": "frz.heads.probe:LinearHead",
+    "linear-classifier": "frz.heads.probe:LinearClassifier",
+    "attention": "frz.heads.attention:AttentionHead",
+    "attention-classifier": "frz.heads.attention:AttentionClassifier",
+    "mlp-classifier": "frz.heads.classifier:ClassifierHead",
 }
 """Known heads; a config may also give `package.module:Class`."""
 
@@ -30,6 +36,9 @@ class Head(nn.Module, ABC):
     """
 
     Config: ClassVar[type[StrictModel]]
+    not_in_prefix: ClassVar[frozenset[str]] = frozenset()
+    """Keys of `Config` that `needs`, `prepared` and `prepare` do not look at: heads that differ in nothing else share
+    what `prepare` left in a store."""
 
     @abstractmethod
     def __init__(self, config: Any, schema: Schema) -> None:

@@ -1,41 +1,48 @@
 """Stage 2: a head on the features of a store. No backbone is loaded, in no process, for no purpose.
 
-The head's parameter-free prefix runs once over all parts; what is left of the events stays in memory and is
-trained on from there.
+The head's parameter-free prefix runs once over all parts (`prefix`); what is left of the events is trained on from
+where it fits (`frz.loading.residency`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from frz import artifacts as names
 from frz import seen
 from frz.config import StrictModel, digest_of, import_class, parse
 from frz.errors import CheckpointError, IdentityError
 from frz.heads.contract import HEADS, Head
+from frz.heads.prefix import PREPARE_EVENTS, Prefix, prepared
 from frz.lineage import changed_since, versions
 from frz.loading.balance import balanced
+from frz.loading.blocks import BlockSource, PreparedEvents
+from frz.loading.config import LoadingConfig
+from frz.loading.order import labels_of, shuffle_quality
 from frz.loading.source import ReaderSource
 from frz.location import location
-from frz.progress import note, progress
+from frz.progress import note
 from frz.store import ragged
 from frz.store.reader import EventStore
 from frz.store.schema import EventArrays, Schema
-from frz.store.table import EventTable, Reader
+from frz.store.table import Reader
 from frz.training import run
 from frz.training.checkpoint import load, load_into, n_trainable
-from frz.training.config import TrainerConfig
-from frz.training.loop import fit, resumable
+from frz.training.config import TrainerConfig, pick_device
+from frz.training.distributed import World, joined
+from frz.training.loop import Result, fit, resumable
 from frz.training.record import BEST
 
-PREPARE_EVENTS = 4096
 PREDICT_EVENTS = 1024
 """Events at once."""
+NOT_IDENTITY = {"prefix", "residency"}
+"""Keys of `loading` that change no result."""
 
 
 class Features(StrictModel):
@@ -58,6 +65,7 @@ class HeadConfig(StrictModel):
     """What it is trained on."""
     model: dict[str, Any] = Field(default={})
     """The head's own settings."""
+    loading: LoadingConfig = LoadingConfig()
     trainer: TrainerConfig = TrainerConfig()
 
 
@@ -88,12 +96,73 @@ def train(
         If the config and the features do not fit, or training cannot go on.
     """
     config = parse(HeadConfig, values, where)
-    store = find_features(config.features, artifacts, features)
-    if changed := changed_since(store.snapshot.about["made_with"]):
-        way_out = f"'frz extract --ckpt {config.features.backbone} --check' says whether it matters"
-        note(f"warning: the features were made with other {'; '.join(changed)}; {way_out}")
-    if leak := seen.warning(store, artifacts):
-        note(leak)
+    with joined(config.trainer.device) as world:
+        return _train(config, artifacts, where, features, world)
+
+
+def _train(config: HeadConfig, artifacts: Path, where: str, features: str | None, world: World) -> dict[str, Any]:
+    store = open_features(config.features, artifacts, features)
+    begun = plan(config, store, artifacts, where)
+    if (finished := world.once(lambda: run.begin(begun.folder, begun.asked))) is not None:
+        return run.told(finished, begun.folder, run.NOTHING_TO_DO, begun.then)
+
+    head = begun.head
+    events = sources(begun)
+    if not resumable(begun.folder):
+        head.fit(events.split("train"))
+    result = fit(
+        head,
+        events.train,
+        events.val,
+        config.trainer,
+        begun.folder,
+        meta=begun.meta,
+        measure=lambda module: score(cast(Head, module), events.prefix.reader, events.splits["val"])["head"],
+        description=f"train {config.name}",
+        world=world,
+    )
+    tensors, best = load(begun.folder / BEST)
+    load_into(head, tensors, str(begun.folder / BEST))
+    done = world.once(lambda: conclude(begun, events, result, best["metrics"]))
+    return run.told(done, begun.folder, result.status, begun.then)
+
+
+class HeadRun(NamedTuple):
+    """A run before it begins: what is asked for, and where it goes."""
+
+    config: HeadConfig
+    store: EventStore
+    head: Head
+    """With its initial weights."""
+    asked: dict[str, Any]
+    """What identifies the run; goes to `config.yaml`."""
+    folder: Path
+
+    @property
+    def then(self) -> str:
+        """The command that follows."""
+        return f"frz evaluate {self.config.name}@{self.folder.name}"
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the checkpoint says of the head."""
+        known = {key: self.asked[key] for key in ("name", "head", "model", "features")}
+        return known | {"event_schema": self.store.schema.model_dump(mode="json")}
+
+    def meta(self, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """JSON to keep beside weights."""
+        del weights
+        return {"head": self.about, "versions": versions()}
+
+
+def plan(config: HeadConfig, store: EventStore, artifacts: Path, where: str) -> HeadRun:
+    """What a run of `config` on the features of `store` is called, and its head with the weights it begins with.
+
+    Raises
+    ------
+    FrzError
+        If the config and the features do not fit.
+    """
     head_class = import_class(config.head, HEADS, "head")
     model_config = parse(head_class.Config, config.model, f"{where}: model")
     origin = {
@@ -110,67 +179,92 @@ def train(
         "head": config.head,
         "features": origin,
         "model": model_config.model_dump(mode="json"),
+        "loading": config.loading.model_dump(mode="json", exclude=NOT_IDENTITY),
         "trainer": run.identity(config.trainer),
     }
     folder = names.run_path(artifacts, "heads", config.name, digest_of(asked | {"features": origin["hash"]}))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.trainer.seed)
         head: Head = head_class(model_config, store.schema)
-    then = f"frz evaluate {config.name}@{folder.name}"
-    if (finished := run.begin(folder, asked)) is not None:
-        return run.told(finished, folder, run.NOTHING_TO_DO, then)
+    return HeadRun(config, store, head, asked, folder)
 
-    table = prepare(head, store)
+
+class Sources(NamedTuple):
+    """The events of a run."""
+
+    prefix: Prefix
+    """Prepared events, and where they lie."""
+    splits: dict[str, NDArray[np.int64]]
+    """Positions of the events of each."""
+    train: BlockSource
+    val: BlockSource
+    told: dict[str, Any]
+    """What the card says of where they lie and how well they are shuffled."""
+
+    def split(self, name: str) -> Iterator[EventArrays]:
+        """The prepared events of a split, some at a time."""
+        positions = self.splits[name]
+        for begin in range(0, len(positions), PREPARE_EVENTS):
+            yield self.prefix.reader.events(positions[begin : begin + PREPARE_EVENTS])
+
+
+def sources(begun: HeadRun, prefix: Prefix | None = None) -> Sources:
+    """Prepare the events of a run (or take `prefix`, of a run with the same one), and put them where they fit."""
+    head, store, loading, trainer = begun.head, begun.store, begun.config.loading, begun.config.trainer
+    device = pick_device(trainer.device)
+    prefix = prefix or prepared(head, store, begun.asked["model"], loading, device)
+    table, residency = prefix
+    note(str(residency))
     splits = {split: store.split(split) for split in store.snapshot.split.fractions}
-    if not resumable(folder):
-        head.fit([table.events(splits["train"])])
-    about = {
-        "name": config.name,
-        "head": config.head,
-        "model": asked["model"],
-        "features": origin,
-        "event_schema": store.schema.model_dump(mode="json"),
-    }
-    trainer = config.trainer
-    train_events = ReaderSource(
-        table,
-        head.prepared.arrays,
+    shuffle = shuffle_quality(labels_of(table, splits["train"]), loading, trainer.batch_size, trainer.data_seed)
+    note(str(shuffle))
+    events = PreparedEvents(table, head.prepared.arrays, residency.mode, device, loading.window)
+    train_events = BlockSource(
+        events,
         trainer.batch_size,
-        positions=splits["train"],
+        splits["train"],
+        order=loading,
         seed=trainer.data_seed,
-        window=trainer.window,
         draw=balanced(trainer.balance, store, splits["train"], trainer.data_seed),
     )
-    val_events = ReaderSource(
-        table, head.prepared.arrays, trainer.batch_size, positions=splits.get("val", splits["train"][:0]), shuffle=False
-    )
-    result = fit(
-        head,
-        train_events,
-        val_events,
-        trainer,
-        folder,
-        meta=lambda weights: {"head": about, "versions": versions()},
-        description=f"train {config.name}",
-    )
-    tensors, best = load(folder / BEST)
-    load_into(head, tensors, str(folder / BEST))
-    n_parameters = n_trainable(head)
-    done = run.finish(
-        folder,
+    val_events = BlockSource(events, trainer.batch_size, splits.get("val", splits["train"][:0]))
+    told = {"residency": residency._asdict(), "shuffle": shuffle.shares}
+    return Sources(prefix, splits, train_events, val_events, told)
+
+
+def conclude(
+    begun: HeadRun, events: Sources, result: Result, metrics: Mapping[str, Any], **more: Any
+) -> dict[str, Any]:
+    """Write the card of a finished run, whose head has its best weights (`metrics`: those of their epoch)."""
+    head = begun.head
+    scored = {name: positions for name, positions in events.splits.items() if name != "train" and len(positions)}
+    return run.finish(
+        begun.folder,
         {
-            **{key: about[key] for key in ("name", "head", "features")},
-            "parameters": n_parameters,
+            **{key: begun.about[key] for key in ("name", "head", "features")},
+            "parameters": n_trainable(head),
             "epochs": result.epochs,
             "steps": result.steps,
             "stopped_early": result.stopped_early,
-            "score": best["metrics"].get("val/loss", best["metrics"].get("train/loss")),
+            "score": metrics.get("val/loss", metrics.get("train/loss")),
             "epoch_metrics": {"best": result.best, "last": result.last},
-            "metrics": {s: score(head, table, p) for s, p in splits.items() if s != "train" and len(p)},
+            **events.told,
+            "metrics": {name: score(head, events.prefix.reader, positions) for name, positions in scored.items()},
+            **more,
             "versions": versions(),
         },
     )
-    return run.told(done, folder, result.status, then)
+
+
+def open_features(asked: Features, artifacts: Path, place: str | None = None) -> EventStore:
+    """`find_features`; warns if other versions computed them, or if the backbone was trained on held-out events."""
+    store = find_features(asked, artifacts, place)
+    if changed := changed_since(store.snapshot.about["made_with"]):
+        way_out = f"'frz extract --ckpt {asked.backbone} --check' says whether it matters"
+        note(f"warning: the features were made with other {'; '.join(changed)}; {way_out}")
+    if leak := seen.warning(store, artifacts):
+        note(leak)
+    return store
 
 
 def find_features(asked: Features, artifacts: Path, place: str | None = None) -> EventStore:
@@ -244,19 +338,7 @@ def _of_data(store: EventStore, data: str) -> EventStore:
     )
 
 
-def prepare(head: Head, store: Reader, positions: NDArray[np.int64] | None = None) -> EventTable:
-    """What the head's parameter-free prefix leaves of the events at `positions` (default all), in memory."""
-    chosen = np.arange(store.n_events) if positions is None else positions
-    pieces = []
-    with progress("prepare", total=len(chosen), unit="event") as bar:
-        for begin in range(0, max(len(chosen), 1), PREPARE_EVENTS):
-            block = chosen[begin : begin + PREPARE_EVENTS]
-            pieces.append(head.prepare(store.events(block, head.needs)))
-            bar.advance(len(block))
-    return EventTable(head.prepared, ragged.concat(pieces))
-
-
-def predict(head: Head, table: EventTable, positions: NDArray[np.int64]) -> EventArrays:
+def predict(head: Head, table: Reader, positions: NDArray[np.int64]) -> EventArrays:
     """Predictions in physical units for the events at `positions`, in that order."""
     source = ReaderSource(table, head.prepared.arrays, PREDICT_EVENTS, positions=positions, shuffle=False)
     plan = [positions[begin : begin + PREDICT_EVENTS] for begin in range(0, len(positions), PREDICT_EVENTS)]
@@ -269,7 +351,7 @@ def predict(head: Head, table: EventTable, positions: NDArray[np.int64]) -> Even
     return ragged.concat(pieces) if pieces else {}
 
 
-def score(head: Head, table: EventTable, positions: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+def score(head: Head, table: Reader, positions: NDArray[np.int64]) -> dict[str, dict[str, float]]:
     """Metrics of the head on some events, beside those of its yardstick, the training mean."""
     truth = table.events(positions)
     found = {"head": head.metrics(predict(head, table, positions), truth)}

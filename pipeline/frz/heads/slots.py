@@ -7,13 +7,13 @@ the rest renumbered within their event. Everything is index arithmetic, without 
 
 # Axes: F fields, S kept slots, Q queries, M hits, P pairs of all events together.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frz.errors import StoreError
+from frz.errors import ConfigError, StoreError, nearest
 from frz.heads.pairs import assigned_pairs
 from frz.heads.targets import TINY
 from frz.store.ragged import edges, offsets_of, rows
@@ -123,7 +123,8 @@ def physical_targets(
     result = np.zeros((len(row), len(columns)), np.float32)
     has = np.nonzero(row >= 0)[0]
     for field, (name, chosen) in enumerate(columns.items() if len(has) else ()):
-        value, *rest = (events[array][row[has], column].astype(np.float64) for column in chosen)
+        picked = events[array][row[has]].reshape(len(has), -1)
+        value, *rest = (picked[:, column].astype(np.float64) for column in chosen)
         for denominator in rest:
             value = value / np.where(np.abs(denominator) < TINY, np.copysign(TINY, denominator), denominator)
         result[has, field] = value
@@ -155,7 +156,8 @@ def hits_of_slots(events: EventArrays, schema: Schema, kept: NDArray[np.int64], 
     -------
     EventArrays
         `pair/offsets` (S + 1), `pair/hit` int32 (P; position among the kept hits of the event), `pair/weight` float32
-        (P), `hit/offsets` (n_event + 1) and `hit/row` int64: rows of the kept hits in the flat input arrays.
+        (P), `pair/row` int64 (P; row of the hit in the flat input arrays), `hit/offsets` (n_event + 1) and `hit/row`
+        int64: rows of the kept hits.
     """
     pairs = assigned_pairs(events, schema, threshold)
     hits, queries = edges(events, schema, "hit"), edges(events, schema, "query")
@@ -170,6 +172,26 @@ def hits_of_slots(events: EventArrays, schema: Schema, kept: NDArray[np.int64], 
         "pair/offsets": pair_offsets,
         "pair/hit": (new_row[hit] - new_hits[event]).astype(np.int32),
         "pair/weight": pairs["pair/weight"][picked],
+        "pair/row": hit,
         "hit/offsets": new_hits,
         "hit/row": np.nonzero(used)[0],
     }
+
+
+def columns_of(schema: Schema, array: str, names: Iterable[str] | None) -> list[int]:
+    """Positions of the named columns (None = all) of a stored array; one without columns has that of its own name.
+
+    Raises
+    ------
+    ConfigError
+        If a column is missing, naming the nearest.
+    """
+    spec = schema.arrays[array]
+    known = spec.columns or (() if spec.shape else (array.partition("/")[2],))
+    if names is None:
+        return list(range(spec.shape[-1]))
+    names = list(names)
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{array} has no column {name!r}", way_out=nearest(name, known))
+    return [known.index(name) for name in names]

@@ -2,10 +2,12 @@
 
 Physical value -> goal (`to_goals`, numpy, once per slot) -> normalised with mean and width of the training
 split (buffers) -> loss. The way back clamps inverse and log goals to the range seen in training, so that
-a network output of the wrong sign gives the largest known pT and not 10^6 GeV.
+a network output of the wrong sign gives the largest known pT and not 10^6 GeV. A field may also be answered
+by several quantiles or by a mean and a variance, of the goal.
 """
 
-# Axes: N slots, F fields, O raw outputs (F, and one more per periodic field that is predicted as a vector).
+# Axes: N slots, F fields, O raw outputs: F, one more per periodic field that is predicted as a vector, and what the
+# forms need: K - 1 steps per field of K quantiles, a log variance per gaussian field.
 
 import math
 from collections.abc import Sequence
@@ -14,10 +16,14 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from frz.errors import TrainingError
+from frz.heads.answers import Answers, Floats
+from frz.heads.fieldmetrics import field_metrics
+from frz.heads.forms import Form, Options
+from frz.heads.losses import class_loss, class_weights, log_variance, point_loss
 
 Kind: TypeAlias = Literal["identity", "inverse", "log", "periodic", "class"]
 
@@ -50,7 +56,7 @@ def to_goals(values: NDArray[np.float32], kinds: Sequence[Kind]) -> NDArray[np.f
     return goals
 
 
-class Targets(nn.Module):
+class Targets(Answers):
     """The fields of a head, their statistics, loss and decoding.
 
     Parameters
@@ -62,6 +68,10 @@ class Targets(nn.Module):
     vector : bool
         Predict a periodic field as the angle of a vector (two outputs; no jump at +-pi for the network to
         learn) instead of as a number that is compared modulo a turn (one output).
+    options : Options
+        Losses and forms.
+    labels : sequence of str
+        Names of the fields.
     """
 
     mean: Tensor
@@ -70,16 +80,33 @@ class Targets(nn.Module):
     high: Tensor
     classes: Tensor
     upper: Tensor
+    class_weight: Tensor
+    levels: Tensor
     is_class: Tensor
     is_periodic: Tensor
     periodic: Tensor
 
-    def __init__(self, kinds: Sequence[Kind], beta: float, vector: bool) -> None:
+    def __init__(
+        self,
+        kinds: Sequence[Kind],
+        beta: float,
+        vector: bool,
+        options: Options | None = None,
+        labels: Sequence[str] = (),
+    ) -> None:
         super().__init__()
-        self.kinds, self.beta = tuple(kinds), beta
+        self.kinds, self.beta, self.options = tuple(kinds), beta, options or Options()
+        self.labels = tuple(labels) or tuple(f"field{field}" for field in range(len(kinds)))
+        self.forms: tuple[Form, ...] = self.options.forms or tuple("point" for _ in kinds)
         n_field, n_periodic = len(kinds), sum(kind == "periodic" for kind in kinds)
         self.vector = vector and n_periodic > 0
         self.n_output = n_field + (n_periodic if self.vector else 0)
+        self.more: dict[int, slice] = {}
+        """Further raw outputs of the fields that are no plain numbers."""
+        for field, form in enumerate(self.forms):
+            if n_more := self.options.n_more(form):
+                self.more[field] = slice(self.n_output, self.n_output + n_more)
+                self.n_output += n_more
         logs = torch.tensor([kind == "log" for kind in kinds])
         self.register_buffer("mean", torch.zeros(n_field))
         self.register_buffer("width", torch.ones(n_field))
@@ -87,10 +114,18 @@ class Targets(nn.Module):
         self.register_buffer("high", torch.where(logs, -math.log(TINY), 1 / TINY))
         self.register_buffer("classes", torch.tensor([[0.0, 1.0]]).repeat(n_field, 1))
         self.register_buffer("upper", torch.full((n_field,), 0.5))
+        weighted = self.options.weighting is not None
+        self.register_buffer("class_weight", torch.ones(n_field, 2), persistent=weighted)
+        levels = [self.options.goal_levels(falling=kind == "inverse") for kind in kinds]
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)  # (F, K)
         is_periodic = torch.tensor([kind == "periodic" for kind in kinds])
         self.register_buffer("is_class", torch.tensor([kind == "class" for kind in kinds]), persistent=False)
         self.register_buffer("is_periodic", is_periodic, persistent=False)
         self.register_buffer("periodic", is_periodic.nonzero()[:, 0], persistent=False)
+
+    def goals(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Goals (N, F) of physical values (N, F), see `to_goals`."""
+        return to_goals(values, self.kinds)
 
     def measure(self, values: NDArray[np.float32]) -> None:
         """Take means, widths and ranges from the physical targets (N, F) of the training split.
@@ -133,14 +168,17 @@ class Targets(nn.Module):
                 way_out="leave it out of bce_fields, or train on events that show both classes",
             )
         self.upper[field] = float(goal.mean())
+        n_upper = int(goal.sum())
+        self.class_weight[field] = class_weights([len(goal) - n_upper, n_upper], self.options.weighting)
         self.classes[field] = torch.tensor([float(name[0]) for name in names])
 
     def losses(self, raw: Tensor, goals: Tensor, counts: Tensor) -> Tensor:
         """Mean loss of each field over the slots that count.
 
-        Smooth-L1 of the normalised difference; periodic fields compare modulo a turn, or as unit vectors; classes
-        take the binary cross-entropy of their logit. A batch where nothing counts gives zeros that still
-        have a (zero) gradient.
+        Numbers: the point loss of the normalised difference; periodic fields compare modulo a turn, or as unit vectors;
+        quantiles take the mean pinball loss over their levels, gaussian fields beta-NLL, classes the (focal,
+        weighted) cross-entropy of their logit. A batch where nothing counts gives zeros that still have a (zero)
+        gradient.
 
         Parameters
         ----------
@@ -158,45 +196,99 @@ class Targets(nn.Module):
         difference = found - (goals - self.mean) / self.width
         if "periodic" in self.kinds and not self.vector:
             difference = torch.where(self.is_periodic, wrap(difference * self.width) / self.width, difference)
-        loss = self._smooth(difference)  # (N, F)
+        loss = self._point(difference)  # (N, F)
         if "class" in self.kinds:
-            entropy = functional.binary_cross_entropy_with_logits(found, goals, reduction="none")
-            loss = torch.where(self.is_class, entropy, loss)
+            true = goals > 0.5
+            weight = torch.where(true, self.class_weight[:, 1], self.class_weight[:, 0])
+            log_p = functional.logsigmoid(torch.where(true, found, -found))
+            loss = torch.where(self.is_class, class_loss(log_p, weight, self.options.gamma), loss)
         if self.vector:
             # Components of a random unit vector have width 1/sqrt(2); scaled, the loss starts near 1 like the others.
             angle = goals.index_select(1, self.periodic)
+            second = raw[:, n_field : n_field + len(self.periodic)]
             cosine = found.index_select(1, self.periodic) - angle.cos()
-            sine = raw[:, n_field:] - angle.sin()
-            loss = loss.index_copy(1, self.periodic, self._smooth(2**0.5 * cosine) + self._smooth(2**0.5 * sine))
+            sine = second - angle.sin()
+            loss = loss.index_copy(1, self.periodic, self._point(2**0.5 * cosine) + self._point(2**0.5 * sine))
+        if self.more:
+            columns = list(loss.unbind(1))
+            for field, place in self.more.items():
+                given = difference[:, field], raw[:, place], self.levels[field]
+                columns[field] = self.options.spread_loss(
+                    self.forms[field], *given, falling=self.kinds[field] == "inverse"
+                )
+            loss = torch.stack(columns, 1)
         scale = counts.to(loss.dtype) / counts.sum().clamp(min=1)  # (N,)
         return scale @ loss
 
-    def _smooth(self, difference: Tensor) -> Tensor:
-        return functional.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none", beta=self.beta)
+    def _point(self, difference: Tensor) -> Tensor:
+        return point_loss(difference, self.options.loss, self.beta)
 
-    def decode(self, raw: Tensor) -> Tensor:
-        """Physical values (N, F) of raw outputs (N, O); a class gives the value of the likelier class."""
-        values = raw[:, : len(self.kinds)] * self.width + self.mean
+    def decode(self, raw: Tensor, shift: Tensor | None = None) -> Tensor:
+        """Physical values (N, F) of raw outputs (N, O); a class gives the value of the likelier class.
+
+        A `shift` (N, F) is added to identity and periodic fields.
+        """
+        scaled = raw[:, : len(self.kinds)] * self.width + self.mean
+        moved = scaled if shift is None else scaled + shift
+        values = torch.stack([self._physical(moved[:, field], field) for field in range(len(self.kinds))], 1)
         for field, kind in enumerate(self.kinds):
-            if kind == "inverse":
-                values[:, field] = 1 / values[:, field].clamp(self.low[field], self.high[field])
-            elif kind == "log":
-                values[:, field] = values[:, field].clamp(self.low[field], self.high[field]).exp()
-            elif kind == "class":
+            if kind == "class":
                 values[:, field] = self.classes[field][(raw[:, field] >= 0).long()]
-        for place, field in enumerate(self.periodic.tolist()):
-            angle = torch.atan2(raw[:, len(self.kinds) + place], raw[:, field]) if self.vector else values[:, field]
-            values[:, field] = wrap(angle)
+        for place, field in enumerate(self.periodic.tolist() if self.vector else ()):
+            angle = torch.atan2(raw[:, len(self.kinds) + place], raw[:, field])
+            values[:, field] = wrap(angle if shift is None else angle + shift[:, field])
         return values
 
-    def mean_outputs(self, n_slot: int) -> Tensor:
-        """Raw outputs (n_slot, O) that decode to the training mean of every field, for classes to the likelier one."""
+    def _physical(self, goal: Tensor, field: int) -> Tensor:
+        """From a goal to the physical value of a number."""
+        if self.kinds[field] == "inverse":
+            return 1 / goal.clamp(self.low[field], self.high[field])
+        if self.kinds[field] == "log":
+            return goal.clamp(self.low[field], self.high[field]).exp()
+        return wrap(goal) if self.kinds[field] == "periodic" else goal
+
+    def predictions(self, raw: Tensor, shift: Tensor | None = None) -> dict[str, Tensor]:
+        """Physical values (N,) by label; with them what is known of their spread.
+
+        `<label>_probability` of the upper class; `<label>_q5` etc. for quantiles at 5 %; `<label>_sigma` of a gaussian
+        field, brought to physical units by the slope of the transform at the mean.
+        """
+        values, probability = self.decode(raw, shift), self.probability(raw)
+        result = {label: values[:, field] for field, label in enumerate(self.labels)}
+        classes = [label for label, kind in zip(self.labels, self.kinds, strict=True) if kind == "class"]
+        result |= {f"{label}_probability": probability[:, place] for place, label in enumerate(classes)}
+        for field, place in self.more.items():
+            width, label, falling = self.width[field], self.labels[field], self.kinds[field] == "inverse"
+            if self.forms[field] == "gaussian":
+                sigma = width * (log_variance(raw[:, place.start]) / 2).exp()
+                slope = {"inverse": values[:, field].square(), "log": values[:, field]}.get(self.kinds[field])
+                result[f"{label}_sigma"] = sigma if slope is None else sigma * slope
+                continue
+            goals = self.options.quantiles(raw[:, field], raw[:, place], falling=falling) * width + self.mean[field]
+            if shift is not None:
+                goals = goals + shift[:, field : field + 1]
+            quantiles = self._physical(goals.flip(1) if falling else goals, field)
+            names = [f"{label}_q{100 * level:g}" for level in self.options.levels]
+            result |= dict(zip(names, quantiles.unbind(1), strict=True))
+        return result
+
+    def mean_outputs(self, n_member: int) -> Tensor:
+        """Raw outputs (n_member, O) that decode to the training mean of every field, of classes to the likelier one."""
         numbers = torch.where(self.is_class, torch.logit(self.upper), 0.0)
         angle = self.mean.index_select(0, self.periodic)
         if self.vector:
             numbers = torch.cat((numbers.index_copy(0, self.periodic, angle.cos()), angle.sin()))
-        return numbers.expand(n_slot, -1)
+        numbers = torch.cat((numbers, numbers.new_zeros(self.n_output - len(numbers))))  # steps and variance of one
+        return numbers.expand(n_member, -1)
 
     def probability(self, raw: Tensor) -> Tensor:
         """Probability (N, n_class_field) of the upper class of each field of classes, in their order."""
         return torch.sigmoid(raw[:, : len(self.kinds)][:, self.is_class])
+
+    def metrics(self, found: dict[str, Floats], truth: Floats) -> dict[str, float]:
+        """Metrics of each field, see `field_metrics`."""
+        result: dict[str, float] = {}
+        for field, (label, kind) in enumerate(zip(self.labels, self.kinds, strict=True)):
+            positive = kind in ("inverse", "log") or (kind == "identity" and bool(self.low[field] > 0))
+            result |= field_metrics(label, kind, found, truth[:, field], relative=positive)
+        return result

@@ -51,6 +51,42 @@ def plan_epoch(
     return [batches[i] for i in _shuffled(generator, len(batches))]
 
 
+def plan_blocks(
+    n_events: int, batch_size: int, *, seed: int, epoch: int, block: int, shuffle_blocks: int
+) -> list[Index]:
+    """Shuffled batches of one epoch that can be read block by block.
+
+    Blocks of consecutive events are shuffled; the events of each run of `shuffle_blocks` blocks are shuffled
+    together; what comes of it is cut into batches. Up to `block * shuffle_blocks` events that is a full shuffle.
+
+    Parameters
+    ----------
+    n_events : int
+        Events of the epoch.
+    batch_size : int
+        Events per batch; the last one is smaller where it does not divide the number of events.
+    seed, epoch : int
+        The order is a function of these, of `n_events`, `block` and `shuffle_blocks`.
+    block : int
+        Events that are read together.
+    shuffle_blocks : int
+        Blocks that are in memory together.
+
+    Returns
+    -------
+    list of int64 arrays
+        Positions 0 ... n_events - 1, each once.
+    """
+    generator = np.random.Philox(key=np.array([seed, epoch], np.uint64))
+    within = np.asarray(generator.random_raw(n_events), np.uint64)
+    n_blocks = -(-n_events // block)
+    if n_blocks <= shuffle_blocks:
+        return _cut(np.argsort(within, kind="stable"), batch_size)
+    window = np.empty(n_blocks, np.int64)
+    window[_shuffled(generator, n_blocks)] = np.arange(n_blocks) // shuffle_blocks
+    return _cut(np.lexsort((within, window[np.arange(n_events) // block])), batch_size)
+
+
 def plan_part(lengths: Index, batch_size: int, max_members: int | None = None) -> list[Index]:
     """Batches of all events by length, the longest first: for passes whose order does not matter.
 

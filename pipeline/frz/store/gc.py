@@ -25,7 +25,7 @@ from frz.store.snapshot import dropped_path, snapshot_path
 GRACE = 24 * 3600.0
 """Seconds for which what nobody seems to need is kept."""
 
-What: TypeAlias = Literal["temporary", "lease", "snapshot", "part", "attempt", "static", "damaged"]
+What: TypeAlias = Literal["temporary", "lease", "snapshot", "part", "attempt", "static", "derived", "damaged"]
 _DIGESTED = re.compile(r".+-[0-9a-f]{32}")
 
 
@@ -60,7 +60,7 @@ def collect(
 
     These can go: temporaries and leases of processes that are gone; and, while nobody works on the store, versions that
     are dropped, and parts, static arrays, damaged parts and temporaries of other machines which no version
-    names and which are older than `grace`.
+    names, and what was derived from versions that are gone, all if older than `grace`.
 
     Parameters
     ----------
@@ -138,8 +138,20 @@ def _find(root: Path, survey: Survey, drop: Sequence[int], before: float) -> lis
     garbage += _old("part", _unnamed(root / "events.zarr", parts), before, "no version names it")
     garbage += _old("attempt", _lost_attempts(root, parts), before, "another attempt to write the part was faster")
     garbage += _old("static", _unnamed(root / "static.zarr", static), before, "no version names it")
+    hashes = {found.hash for found in snapshots}
+    unused = (path for path in (root / "derived").glob("*") if _derived_from(path) not in hashes)
+    garbage += _old("derived", unused, before, "made from no version that is left, or never finished")
     garbage += _old("damaged", (root / "damaged").glob("*"), before, "set aside as damaged")
     return garbage
+
+
+def _derived_from(folder: Path) -> str | None:
+    """Hash of the version from which a store below `derived/` was made; None if it has no whole snapshot."""
+    try:
+        found = snapshot.read(folder)
+    except StoreError:
+        return None
+    return found.about.get("features") if found else None
 
 
 def _unnamed(folder: Path, named: set[str]) -> Iterator[Path]:
@@ -178,7 +190,7 @@ def _remove(root: Path, garbage: Sequence[Garbage], drop: Sequence[int], leases:
     for version in drop:
         text = json.dumps(seal({"version": version, "dropped": datetime.now(UTC).isoformat(timespec="seconds")}))
         atomic.create(dropped_path(root, version), text.encode(), root / "tmp")
-    committed = paths("snapshot", "part", "attempt", "static", "damaged")
+    committed = paths("snapshot", "part", "attempt", "static", "derived", "damaged")
     for path in (*paths("temporary"), *(committed if is_remote(root) else _set_aside(root, committed))):
         atomic.remove(path)
 

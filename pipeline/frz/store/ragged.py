@@ -110,6 +110,22 @@ def concat(pieces: Sequence[Mapping[str, NDArray[Any]]]) -> EventArrays:
     return result
 
 
+def collect(pieces: Iterable[Mapping[str, NDArray[Any]]]) -> EventArrays:
+    """`concat` of pieces as they come, in the memory of the whole: joined arrays grow where they lie."""
+    result: EventArrays = {}
+    for piece in pieces:
+        for name, values in piece.items():
+            if name not in result:
+                result[name] = np.array(values)
+                continue
+            whole = result[name]
+            begin = len(whole)
+            new = values[1:] + whole[-1] if name.endswith("/offsets") else values
+            whole.resize((begin + len(new), *whole.shape[1:]), refcheck=False)
+            whole[begin:] = new
+    return result
+
+
 LONG_RUN = 1 << 16
 """Bytes per run from which numpy joins faster: below, it spends its time on the runs, above, on memory."""
 

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from frz.config import StrictModel
 from frz.errors import TrainingError
@@ -28,13 +28,25 @@ class TrainerConfig(OptimiserConfig, ScheduleConfig):
     max_epochs: int = Field(default=30, ge=1)
     """Passes over the training events; the schedule ends with the last one."""
     batch_size: int = Field(default=64, ge=1)
-    """Events per optimiser step."""
+    """Events of a batch."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches per optimiser step, whose gradient is their mean weighted by events; the last step of an epoch takes
+    those that are left."""
     window: int = Field(default=16, ge=1)
     """Batches that are sorted by length together, so that padding is small; 1 leaves the order random."""
     clip_norm: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient of all parameters together; 0 leaves it as it is."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` runs the loss under autocast; weights and optimiser stay float32."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """`bf16` and `fp16` run the loss under autocast; weights and optimiser stay float32. `fp16` scales the loss so that
+    small gradients survive, and takes no step where the scaled ones overflow."""
+    skip_nonfinite: int = Field(default=0, ge=0)
+    """Batches in the whole run that may be left out because their loss or gradient is not finite; one more, and the
+    run stops. Each batch then waits for the device."""
+    ema_decay: float = Field(default=0.0, ge=0, lt=1)
+    """Average the weights over the steps, `average <- d average + (1 - d) weights`; validate and keep as best the
+    average. 0 leaves it out; 0.999 is usual."""
+    ema_warmup: bool = True
+    """After step t, from 0, d is no larger than (1 + t) / (10 + t)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
     seed: int = Field(default=0, ge=0)
@@ -43,12 +55,25 @@ class TrainerConfig(OptimiserConfig, ScheduleConfig):
     """Order of the events."""
     balance: BalanceConfig | None = None
     """Draw the training events of each epoch by class; default every event once."""
-    val_every: int = Field(default=1, ge=1)
-    """Epochs from one validation to the next; the last epoch is always validated."""
+    val_every: int | float = Field(default=1, gt=0)
+    """Epochs from one validation to the next, or a part of an epoch (0.25); the last epoch is always validated."""
+    monitor: str = Field(default="val/loss", pattern="^(val|train)/.")
+    """Metric that decides which weights are best: the loss, a part of it, or what a head measures (`val/q/auc`)."""
+    monitor_mode: Literal["auto", "min", "max"] = "auto"
+    """Which values of it are better; `auto` knows by the name (loss, rmse, width: small; auc, accuracy: large)."""
     patience: int = Field(default=0, ge=0)
-    """Stop after so many validations without a better loss; 0 never stops early."""
+    """Stop after so many validations without a better value of `monitor`; 0 never stops early."""
+    save_top_k: int = Field(default=1, ge=1)
+    """Best weights to keep; beyond 1, each in a file named after step and value, beside `best.safetensors`."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
     """Longest time between two saves of the state within an epoch; 0 saves after every step."""
+
+    @field_validator("val_every")
+    @classmethod
+    def _whole_epochs_or_a_part(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError("should be a whole number of epochs, or a part of one below 1")
+        return value
 
     @model_validator(mode="after")
     def _schedule_free_optimisers(self) -> "TrainerConfig":
@@ -57,6 +82,10 @@ class TrainerConfig(OptimiserConfig, ScheduleConfig):
                 raise ValueError(f"schedule_free is made for optimiser adamw or sgd, not {self.optimiser}")
             if self.betas is not None and not 0 < self.betas[0] < 1:
                 raise ValueError("schedule_free needs a first number of betas between 0 and 1")
+            if self.ema_decay:
+                raise ValueError(
+                    "schedule_free averages the weights itself: set ema_decay to 0, or take another schedule"
+                )
         return self
 
 

@@ -5,29 +5,34 @@ number of threads, CPU) the continued run has the same weights and the same metr
 that was never interrupted. `frz.training.record` says what a run writes.
 """
 
-import math
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
+from math import ceil
 from pathlib import Path
-from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from frz.errors import TrainingError
 from frz.progress import Bar, progress
 from frz.training.checkpoint import load_into
 from frz.training.config import TrainerConfig, pick_device
+from frz.training.distributed import ALONE, World
+from frz.training.ema import Ema
 from frz.training.interrupt import deferred_interrupt
 from frz.training.lock import only_writer
+from frz.training.monitor import Monitor
 from frz.training.optimisers import build_optimiser, hold_average
-from frz.training.record import STATE, Meta, Metrics, Record, under
+from frz.training.record import LAST, LAST_EMA, STATE, Meta, Metrics, Record, Weights, under
 from frz.training.schedules import Schedule, set_lr
-from frz.training.source import Batch, BatchSource, Plan, Trainable, describe
+from frz.training.selection import Selection
+from frz.training.source import Batch, BatchSource, Plan, name_events
 from frz.training.state import own_random, random_tensors, restore_optimiser, restore_random, state_tensors
+from frz.training.step import Stepper
 from frz.training.steplog import StepLog
+from frz.training.validation import Measure, Validation
 
 DRAIN_STEPS = {"cpu": 1, "cuda": 32}
 """Steps after which the loop fetches its losses and looks at them: a GPU has to be waited for."""
@@ -35,6 +40,8 @@ SAVE_SHARE = 0.05
 """Share of the time that saves at the end of epochs may take."""
 REPORT_SECONDS = 0.2
 """Least time between two reports of progress."""
+RANK_SEEDS = 1_000_003
+"""Between the seeds of the processes of one run."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,9 @@ class Result:
     steps: int
     """Optimiser steps taken."""
     best: Metrics
-    """Line of `metrics.jsonl` of the best epoch."""
+    """Line of `metrics.jsonl` with the best value of the monitored metric."""
     last: Metrics
-    """Line of the last epoch."""
+    """Its last line."""
     stopped_early: bool
     """Whether patience ran out."""
     resumed: bool
@@ -76,12 +83,14 @@ def fit(
     run_dir: Path,
     *,
     meta: Meta | None = None,
+    measure: Measure | None = None,
     description: str = "training",
+    world: World = ALONE,
 ) -> Result:
     """Train `module`, or go on where an earlier call in the same folder was interrupted.
 
-    The module ends on the run's device, in eval mode, with the weights of the last epoch; the best are in
-    `best.safetensors`. Dropout draws from torch's generators, seeded with `config.seed` and given back
+    The module ends on the run's device, in eval mode, with the weights of the last epoch (never their average);
+    the best are in `best.safetensors`. Dropout draws from torch's generators, seeded with `config.seed` and given back
     afterwards; other generators (numpy's, Python's) are not looked after. Ctrl-C is obeyed after the step
     under way, with the state saved.
 
@@ -90,21 +99,27 @@ def fit(
     module : nn.Module
         Has `loss(batch) -> (scalar mean over the batch, named scalar parts)`.
     train, val : BatchSource
-        Without validation events the training loss decides which epoch is best.
+        Without validation events the training loss stands in for the validation loss.
     config : TrainerConfig
         A continued run must have the same one, but for `device` and `checkpoint_minutes`.
     run_dir : Path
         Folder of the run, made if missing.
     meta : callable, optional
-        Gives JSON to keep in `best.safetensors` and `last.safetensors`.
+        Gives JSON to keep in every file of weights.
+    measure : callable, optional
+        Measures what `monitor` may name beside the loss and its parts, as `val/<name>`; called after a validation
+        only where `monitor` is none of these.
     description : str
         Named in the progress display.
+    world : World
+        The processes that train it together (`frz.training.distributed`): all call this, with the same arguments.
+        A continuation may have another number of them; it repeats no random number of the dropout then.
 
     Raises
     ------
     TrainingError
-        If there is nothing to train or to train on, the loss is not finite, the saved state is of another run, or
-        another process is training in the folder.
+        If there is nothing to train or to train on, nobody measures `monitor`, the loss is not finite, the saved
+        state is of another run, or another process is training in the folder.
     CheckpointError
         If the saved state is damaged or of another model.
     StoreError
@@ -117,20 +132,22 @@ def fit(
     device = pick_device(config.device)
     val = val if val is not None and val.n_events else None
     sizes = {"train": train.n_events, "val": val.n_events if val else 0}
-    record = Record(run_dir, config, sizes, meta)
-    with only_writer(run_dir), own_random(device, config.seed), deferred_interrupt() as interrupted:
-        run = _Run(module.to(device), train, val, config, record, device, interrupted)
+    record = Record(run_dir, config, sizes, meta, world.first)
+    alone = only_writer(run_dir) if world.first else nullcontext()
+    seed = config.seed + RANK_SEEDS * world.rank
+    with alone, own_random(device, seed), deferred_interrupt(often=world.size > 1) as interrupted:
+        world.copy_first(module.to(device).state_dict().values())
+        run = _Run(module, train, val, config, record, device, interrupted, measure, world)
         resumed = run.restore()
         begun_after = run.at.epoch, run.step
         total = config.max_epochs * train.n_events
-        done = run.at.epoch * train.n_events + min(run.at.batch * config.batch_size, train.n_events)
-        with progress(description, total, "event", done=done) as bar:
+        with progress(description, total, "event", done=run.events) as bar:
             run.go(bar)
-        if interrupted():  # after the last step: the run is whole, the program was asked to end
+        if world.any(interrupted()):  # after the last step: the run is whole, the program was asked to end
             raise KeyboardInterrupt
     module.eval()
     at = run.at
-    return Result(at.epoch, run.step, at.best, at.last, at.stopped, resumed, begun_after)
+    return Result(at.epoch, run.step, run.selection.best, at.last, run.selection.exhausted, resumed, begun_after)
 
 
 @dataclass
@@ -140,14 +157,14 @@ class _Position:
     epoch: int = 0
     """Epochs finished."""
     batch: int = 0
-    """Batches done of the next one."""
+    """Batches done of the next one: whole optimiser steps."""
+    line: int = 0
+    """Batches of it that the last line of metrics knows of."""
     seconds: float = 0.0
-    """Spent in it so far."""
-    best: Metrics = field(default_factory=dict)
+    """Spent since that line."""
     last: Metrics = field(default_factory=dict)
-    stale: int = 0
-    """Validations since the best one."""
-    stopped: bool = False
+    skipped: int = 0
+    """Batches left out because they were not finite."""
 
 
 class _Run:
@@ -162,150 +179,162 @@ class _Run:
         record: Record,
         device: torch.device,
         interrupted: Callable[[], bool],
+        measure: Measure | None,
+        world: World,
     ) -> None:
-        self.module, self.train, self.val, self.config, self.record = module, train, val, config, record
-        self.device, self.interrupted = device, interrupted
-        self.loss = cast(Trainable, module).loss
+        self.module, self.train, self.config, self.record = module, train, config, record
+        self.device, self.interrupted, self.world = device, interrupted, world
         self.optimiser = build_optimiser(config, module, schedule_free=config.schedule == "schedule_free")
-        self.parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-        self.n_steps = len(train.plan(0))  # per epoch
+        self.stepper = Stepper(module, self.optimiser, config, device, world)
+        self.ema = Ema(module, config.ema_decay, config.ema_warmup) if config.ema_decay else None
+        self.n_batches = len(train.plan(0))  # per epoch
+        self.n_steps = ceil(self.n_batches / config.accumulate)  # per epoch
         self.schedule = Schedule(config, config.max_epochs, self.n_steps)
-        self.monitored = "val/loss" if val else "train/loss"
+        self.ends = line_ends(self.n_batches, config.accumulate, config.val_every)
+        self.monitor = Monitor(config, val is not None)
+        self.selection = Selection(config, self.monitor, record)
+        self.validation: Validation | None = None
+        if val is not None:
+            ours = (self.stepper, self.ema, self.monitor, measure, self._diverged)
+            self.validation = Validation(module, val, *ours, world, device)
         self.at, self.log = _Position(), StepLog()
         self._saved_at, self._save_cost = time.monotonic(), 0.0
 
     @property
     def step(self) -> int:
         """Optimiser steps taken."""
-        return self.at.epoch * self.n_steps + self.at.batch
+        return self.at.epoch * self.n_steps + ceil(self.at.batch / self.config.accumulate)
+
+    @property
+    def events(self) -> int:
+        """Events trained on, each time counted."""
+        begun = self.train.plan(self.at.epoch)[: self.at.batch] if self.at.batch else []
+        return self.at.epoch * self.train.n_events + sum(map(len, begun))
 
     def go(self, bar: Bar) -> None:
         """Train to the end."""
+        if self.step == 0 and self.validation is not None:
+            self.validation.check_monitor()
         while not self._finished():
-            self._epoch(bar)
+            self._stretch(bar)
             waited = time.monotonic() - self._saved_at
-            if self._finished() or waited * SAVE_SHARE >= self._save_cost or self._overdue():
+            if self._finished() or self.world.any(waited * SAVE_SHARE >= self._save_cost or self._overdue()):
                 self.save()
 
     def _finished(self) -> bool:
-        return self.at.stopped or self.at.epoch == self.config.max_epochs
+        return self.selection.exhausted or self.at.epoch == self.config.max_epochs
 
     def _overdue(self) -> bool:
         return time.monotonic() - self._saved_at >= 60 * self.config.checkpoint_minutes
 
-    def _epoch(self, bar: Bar) -> None:
-        """The rest of an epoch, its validation and its line of metrics."""
+    def _stretch(self, bar: Bar) -> None:
+        """The rest of the way to the next line of metrics: an epoch, or what lies between two validations in it."""
         at, started = self.at, time.monotonic() - self.at.seconds
         plan = self.train.plan(at.epoch)
-        assert len(plan) == self.n_steps, "epochs must have the same number of batches"
-        self._train(plan, bar, started)
+        assert len(plan) == self.n_batches, "epochs must have the same number of batches"
+        end = next(end for end in self.ends if end > at.line)
+        self._train(plan, end, bar, started)
         trained = time.monotonic() - started
-        line: Metrics = {"epoch": at.epoch + 1, "step": self.step, "lr": self._lr(self.step - 1)}
+        whole = end == self.n_batches
+        epoch = at.epoch + 1 if whole else at.epoch + end / self.n_batches
+        line: Metrics = {"epoch": epoch, "step": self.step, "lr": self._lr(self.step - 1)}
         line |= self.log.means("train")
-        final = at.epoch + 1 == self.config.max_epochs
-        if self.val is not None and (final or (at.epoch + 1) % self.config.val_every == 0):
-            line |= self._validate(self.val, started)
+        if self.config.skip_nonfinite:
+            line["train/skipped"] = at.skipped
+        due = not whole or epoch == self.config.max_epochs or epoch % self.config.val_every == 0
+        if self.validation is not None and (due or self.config.val_every < 1):
+            measured = self.validation.run(self.interrupted)
+            if measured is None:
+                self._pause(started, end=True)  # all steps are done, so a continuation begins with this validation
+            line |= measured or {}
         line["seconds"] = time.monotonic() - started
-        line["events_per_s"] = self.train.n_events / max(trained, 1e-9)
-        self._close(line)
+        line["events_per_s"] = sum(map(len, plan[at.line : end])) / max(trained, 1e-9)
+        self._close(line, end)
 
-    def _train(self, plan: Plan, bar: Bar, started: float) -> None:
-        """The steps of an epoch that are still to be done."""
+    def _train(self, plan: Plan, end: int, bar: Bar, started: float) -> None:
+        """The steps up to batch `end` of the epoch that are still to be done."""
         self.module.train()
-        at, drain_steps = self.at, DRAIN_STEPS[self.device.type]
+        at, size = self.at, self.config.accumulate
+        drain_steps = DRAIN_STEPS["cuda" if self.world.size > 1 else self.device.type]
         reported, unreported = 0.0, 0
-        with closing(self.train.batches(plan, at.batch)) as batches:
-            for positions, batch in zip(plan[at.batch :], batches, strict=True):
-                self._step(batch, len(positions))
-                at.batch += 1
-                if at.batch % drain_steps == 0:
+        with closing(self.world.batches(self.train, plan, at.batch)) as batches:
+            for begin in range(at.batch, end, size):
+                n_events = self._step(plan, range(begin, min(begin + size, end)), batches)
+                if self.step % drain_steps == 0:
                     self._check(plan)
-                unreported += len(positions)
+                unreported += n_events
                 if time.monotonic() - reported >= REPORT_SECONDS:
                     bar.advance(unreported, epoch=at.epoch + 1, loss=self.log.latest("loss"))
                     reported, unreported = time.monotonic(), 0
-                if self.interrupted() or self._overdue():
+                ends, due = self.world.anys([self.interrupted(), self._overdue()])
+                if ends or due:
                     self._check(plan)
-                    self._pause(started)
+                    self._pause(started, ends)
         self._check(plan)
-        hold_average(self.optimiser, True)  # after every epoch, validated or not, since it rounds
+        hold_average(self.optimiser, True)  # before every line, validated or not, since it rounds
         bar.advance(unreported, epoch=at.epoch + 1, loss=self.log.latest("loss"))
 
-    def _step(self, batch: Batch, n_events: int) -> None:
+    def _step(self, plan: Plan, group: range, batches: Iterator[Batch | None]) -> int:
+        """An optimiser step on a group of batches; the number of their events."""
         set_lr(self.optimiser, self._lr(self.step))
         hold_average(self.optimiser, False)
-        loss, values = self._loss(batch)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.config.clip_norm:
-            values["grad_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
-        self.optimiser.step()
-        self.log.add(n_events, values)
-
-    def _loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss, and with it what is logged."""
-        batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            loss, parts = self.loss(batch)
-        return loss, {**parts, "loss": loss}
+        n_events = sum(len(plan[index]) for index in group)
+        numbered = ((index, len(plan[index]), next(batches)) for index in group)
+        taken = self.stepper.take(numbered, n_events, self.log)
+        if taken.moved and self.ema is not None:
+            self.ema.update(self.module, self.step)
+        self.at.skipped += len(taken.skipped)
+        if self.at.skipped > self.config.skip_nonfinite:
+            what = f"{self.at.skipped} losses or gradients were not finite in this run, the last in"
+            raise self._diverged(what, self.train, plan, taken.skipped[-1:])
+        self.at.batch = group.stop
+        return n_events
 
     def _lr(self, step: int) -> float:
         return self.config.lr * self.schedule.factor(step)
 
     def _check(self, plan: Plan) -> None:
         """Fetch the losses so far; stop at one that is not finite, before anything of it is saved."""
-        bad = self.log.drain(("loss", "grad_norm"))
-        if bad is not None:
-            what = {"loss": "the loss", "grad_norm": "the gradient"}[bad[1]]
-            raise self._diverged(f"{what} is not finite in", self.train, plan, bad[0])
+        bad = self.log.drain(("loss", "grad_norm"), self.world.gather)
+        if bad is None:
+            return
+        batch, name = bad
+        if name == "loss":
+            raise self._diverged("the loss is not finite in", self.train, plan, [batch])
+        first = batch - batch % self.config.accumulate
+        raise self._diverged("the gradient is not finite in", self.train, plan, range(first, batch + 1))
 
-    def _diverged(self, what: str, source: BatchSource, plan: Plan, step: int) -> TrainingError:
-        with closing(source.batches(plan, step)) as batches:
-            ids = next(batches).get("event/id")
-        events = f"at positions {describe(plan[step])}" if ids is None else f"with id {describe(ids.cpu().numpy())}"
+    def _diverged(self, what: str, source: BatchSource, plan: Plan, batches: Sequence[int]) -> TrainingError:
+        step = batches[-1] // (self.config.accumulate if source is self.train else 1) + 1
+        events = name_events(source, plan, batches)
         kept = f"; {STATE} holds the last good state" if resumable(self.record.path) else ""
-        what = f"{what} epoch {self.at.epoch + 1}, step {step + 1} (events {events})"
+        what = f"{what} epoch {self.at.epoch + 1}, step {step} (events {events})"
         way_out = f"lower lr or clip_norm, or look at these events{kept}"
         return TrainingError(what, where=str(self.record.path), way_out=way_out)
 
-    @torch.no_grad()
-    def _validate(self, val: BatchSource, started: float) -> Metrics:
-        """Mean validation loss and parts; the generators of the training stay where they are."""
-        self.module.eval()
-        log, plan = StepLog(), val.plan(0)
-        with own_random(self.device), closing(val.batches(plan)) as batches:
-            for positions, batch in zip(plan, batches, strict=True):
-                log.add(len(positions), self._loss(batch)[1])
-                if self.interrupted():
-                    break
-        if self.interrupted():
-            self._pause(started)  # all steps are done, so a continuation begins with this validation
-        bad = log.drain(("loss",))
-        if bad is not None:
-            raise self._diverged("the validation loss is not finite after", val, plan, bad[0])
-        return log.means("val")
-
-    def _close(self, line: Metrics) -> None:
-        """Note the metrics of an epoch, whether it is the best, and whether to stop."""
+    def _close(self, line: Metrics, end: int) -> None:
+        """Note a line of metrics, whether its weights are among the best, and whether to stop."""
         at = self.at
-        value, best = line.get(self.monitored), at.best.get(self.monitored)
+        if self.monitor.name.startswith("train/"):
+            self.monitor.check(line)
+        self.selection.add(line, *self._judged())
+        value = self.monitor.value(line)
         if value is not None:
             self.schedule.validated(value)
-            if value < (math.inf if best is None else best):
-                at.best, at.stale = line, 0
-                self.record.add_best(self.module.state_dict(), line)
-            else:
-                at.stale += 1
-            at.stopped = 0 < self.config.patience <= at.stale
-        self.record.add_epoch(line)
-        at.last = line
-        at.epoch, at.batch, at.seconds, self.log = at.epoch + 1, 0, 0.0, StepLog()
+        self.record.add_line(line)
+        at.last, at.line, at.seconds, self.log = line, end, 0.0, StepLog()
+        if end == self.n_batches:
+            at.epoch, at.batch, at.line = at.epoch + 1, 0, 0
 
-    def _pause(self, started: float) -> None:
+    def _judged(self) -> tuple[Mapping[str, Tensor], Weights]:
+        """The weights that are validated."""
+        return (self.module.state_dict(), "raw") if self.ema is None else (self.ema.tensors, "ema")
+
+    def _pause(self, started: float, end: bool) -> None:
         """Save within an epoch, and end there if that was asked for."""
         self.at.seconds = time.monotonic() - started
         self.save()
-        if self.interrupted():
+        if end:
             raise KeyboardInterrupt
 
     def save(self) -> None:
@@ -313,12 +342,18 @@ class _Run:
         begun = time.monotonic()
         weights = self.module.state_dict()
         moments, values = state_tensors(self.optimiser)
-        groups = {"model": weights, "optimiser": moments, "random": random_tensors(self.device)}
+        groups = {"model": weights, "optimiser": moments}
+        groups |= {_random(rank): own for rank, own in enumerate(self.world.gather(random_tensors(self.device)))}
         groups["log"] = self.log.tensors()
+        groups["ema"] = self.ema.tensors if self.ema else {}
         tensors = {f"{group}/{name}": value for group, named in groups.items() for name, value in named.items()}
-        last = (weights, self.at.last) if self.at.batch == 0 else None
+        if self.at.batch == self.at.line:  # not within a stretch
+            self.record.add_weights([LAST], weights, self.at.last, "raw")
+            if self.ema is not None:
+                self.record.add_weights([LAST_EMA], self.ema.tensors, self.at.last, "ema")
         moving = {"position": asdict(self.at), "schedule": self.schedule.state(), "optimiser": values}
-        self.record.save(tensors, moving, last)
+        moving |= {"selection": self.selection.state(), "scaler": self.stepper.scaler.state_dict()}
+        self.record.save(tensors, moving, list(self.selection.top))
         self._saved_at = time.monotonic()
         self._save_cost = self._saved_at - begun
 
@@ -331,7 +366,32 @@ class _Run:
         self.at = _Position(**meta["position"])
         load_into(self.module, under("model/", tensors), str(self.record.path / STATE))
         self.schedule.restore(meta["schedule"])
+        self.selection.restore(meta["selection"])
         restore_optimiser(self.optimiser, under("optimiser/", tensors), meta["optimiser"])
-        restore_random(under("random/", tensors), self.device)
-        self.log = StepLog.from_tensors(under("log/", tensors), self.at.batch)
+        self.stepper.scaler.load_state_dict(meta["scaler"])
+        if self.ema is not None:
+            for name, value in under("ema/", tensors).items():
+                self.ema.tensors[name].copy_(value)
+        own = under(f"{_random(self.world.rank)}/", tensors)
+        if own:  # not where there were fewer processes before
+            restore_random(own, self.device)
+        self.log = StepLog.from_tensors(under("log/", tensors))
         return True
+
+
+def _random(rank: int) -> str:
+    """Where the generators of a process lie in the state."""
+    return f"random{rank or ''}"
+
+
+def line_ends(n_batches: int, accumulate: int, val_every: float) -> list[int]:
+    """Batches of an epoch after which it is validated, as far as that is within the epoch, and its last one.
+
+    A part of an epoch counts in optimiser steps and ends with the step that completes it.
+    """
+    if val_every >= 1:
+        return [n_batches]
+    n_steps = ceil(n_batches / accumulate)
+    n_lines = ceil(1 / val_every - 1e-9)
+    steps = {min(ceil(number * val_every * n_steps - 1e-9), n_steps) for number in range(1, n_lines + 1)}
+    return [min(step * accumulate, n_batches) for step in sorted(steps)]

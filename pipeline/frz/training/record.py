@@ -1,18 +1,22 @@
 """What the loop writes to the folder of a run, in which order, and what a continuation finds there.
 
-  metrics.jsonl       one line per epoch
-  best.safetensors    weights of the epoch with the lowest validation loss
-  last.safetensors    weights of the last finished epoch
-  state.safetensors   all that it takes to go on from a step
+  metrics.jsonl         one line per epoch, or per validation where there are several in an epoch
+  best.safetensors      weights with the best value of the monitored metric
+  top-*.safetensors     the best few, where more than one is kept (named after step and value)
+  last.safetensors      weights of the last line of metrics
+  last-ema.safetensors  their average, where one is kept
+  state.safetensors     all that it takes to go on from a step
 
-They are written in that order, so the state never knows of more than the other files hold; lines that it
-does not know of are cut off, their epochs come again.
+Where weights are averaged (`ema_decay`), the average is what was validated, so it lies in `best` and `top-*`;
+`weights` in the metadata of each file says `raw` or `ema`. Files are written in that order, so the state never
+knows of more than the others hold; lines and files that it does not know of are removed, their epochs come again.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
@@ -22,8 +26,11 @@ from frz.training import checkpoint
 from frz.training.config import NOT_IDENTITY, TIMING, TrainerConfig
 
 METRICS, BEST, LAST, STATE = "metrics.jsonl", "best.safetensors", "last.safetensors", "state.safetensors"
+LAST_EMA = "last-ema.safetensors"
+TOP = "top-*.safetensors"
 
 Metrics: TypeAlias = dict[str, float | None]
+Weights: TypeAlias = Literal["raw", "ema"]
 Meta: TypeAlias = Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
 """JSON to keep beside weights that are about to be saved (config, versions, their fingerprint)."""
 
@@ -41,52 +48,73 @@ class Record:
         Numbers that a continuation must have in common with the run (events of the splits).
     meta : callable, optional
         See `Meta`.
+    writes : bool
+        Whether this process writes; else it notes nothing and leaves the folder alone.
     """
 
-    def __init__(self, path: Path, config: TrainerConfig, sizes: Mapping[str, int], meta: Meta | None) -> None:
-        with full_disk(path):
-            make_folder(path)
+    def __init__(
+        self, path: Path, config: TrainerConfig, sizes: Mapping[str, int], meta: Meta | None, writes: bool = True
+    ) -> None:
+        if writes:
+            with full_disk(path):
+                make_folder(path)
+        self._writes = writes
         self.path, self._config, self._meta = path, config, meta
         self._identity = {"trainer": config.model_dump(mode="json", exclude=set(NOT_IDENTITY)), "sizes": dict(sizes)}
         self._metrics_bytes = 0
-        self._lines: list[str] = []  # of epochs that are not on disk yet
-        self._best: tuple[dict[str, Tensor], Metrics] | None = None  # likewise
+        self._lines: list[str] = []  # that are not on disk yet
+        self._pending: dict[str, tuple[Mapping[str, Tensor], Metrics, Weights]] = {}  # weights likewise, by file
 
-    def add_epoch(self, line: Metrics) -> None:
-        """Note the metrics of a finished epoch for the next save."""
-        self._lines.append(json.dumps(line, allow_nan=False))
+    def add_line(self, line: Metrics) -> None:
+        """Note a line of metrics for the next save."""
+        if self._writes:
+            self._lines.append(json.dumps(line, allow_nan=False))
 
-    def add_best(self, weights: Mapping[str, Tensor], line: Metrics) -> None:
-        """Note (copy) the weights of the best epoch for the next save."""
-        self._best = {name: value.clone() for name, value in weights.items()}, line
+    def add_weights(self, names: Iterable[str], weights: Mapping[str, Tensor], line: Metrics, kind: Weights) -> None:
+        """Note (copy) weights and their metrics for the next save, under one name or several."""
+        if not self._writes:
+            return
+        copy = {name: value.clone() for name, value in weights.items()}
+        self._pending |= dict.fromkeys(names, (copy, line, kind))
 
     def save(
-        self, state: Mapping[str, Tensor], values: Mapping[str, Any], last: tuple[Mapping[str, Tensor], Metrics] | None
+        self,
+        state: Mapping[str, Tensor],
+        values: Mapping[str, Any],
+        top: Collection[str],
     ) -> None:
-        """Write what was noted, the weights of the last epoch (between two epochs) and then the state.
+        """Write what was noted and then the state; of the files `top-*` only those in `top` are kept.
 
         Raises
         ------
         StoreError
             If no space is left; the state of the save before stays.
         """
+        if not self._writes:
+            return
         if self._lines:
             text = "\n".join(self._lines)
             append_line(self.path / METRICS, text)
             self._metrics_bytes += len(text.encode()) + 1
             self._lines.clear()
-        if self._best is not None:
-            self._save_weights(BEST, *self._best)
-            self._best = None
-        if last is not None:
-            self._save_weights(LAST, *last)
-        meta = {**self._identity, "metrics_bytes": self._metrics_bytes, **values}
+        for name in [name for name in self._pending if fnmatch(name, TOP) and name not in top]:
+            del self._pending[name]  # was among the best for a while
+        for name, (weights, line, kind) in self._pending.items():
+            self._save_weights(name, weights, line, kind)
+        self._pending.clear()
+        meta = {**self._identity, "metrics_bytes": self._metrics_bytes, "top": list(top), **values}
         checkpoint.save(self.path / STATE, state, meta)
+        self._keep_top(top)
 
-    def _save_weights(self, name: str, weights: Mapping[str, Tensor], line: Metrics) -> None:
+    def _keep_top(self, top: Collection[str]) -> None:
+        for path in self.path.glob(TOP):
+            if path.name not in top:
+                path.unlink()
+
+    def _save_weights(self, name: str, weights: Mapping[str, Tensor], line: Metrics, kind: Weights) -> None:
         """Write the weights of an epoch with its metrics, without the times: equal runs give equal files."""
         metrics = {key: value for key, value in line.items() if key not in TIMING}
-        meta = {"trainer": self._config.model_dump(mode="json"), "metrics": metrics}
+        meta = {"trainer": self._config.model_dump(mode="json"), "metrics": metrics, "weights": kind}
         checkpoint.save(self.path / name, weights, {**meta, **(self._meta(weights) if self._meta else {})})
 
     def restore(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -100,14 +128,20 @@ class Record:
             If the state is damaged, or the metrics are shorter than it knows.
         """
         path, metrics = self.path / STATE, self.path / METRICS
-        for name in (METRICS, BEST, LAST, STATE):
-            for left in self.path.glob(f".{name}.*"):  # by a process that was killed while it wrote
-                left.unlink()
+        if self._writes:
+            for name in (METRICS, BEST, TOP, LAST, LAST_EMA, STATE):
+                for left in self.path.glob(f".{name}.*"):  # by a process that was killed while it wrote
+                    left.unlink()
         if not path.is_file():
-            metrics.unlink(missing_ok=True)  # lines of a run that ended before its first state
+            if self._writes:
+                metrics.unlink(missing_ok=True)  # lines of a run that ended before its first state
+                self._keep_top(())
             return None
         state, meta = checkpoint.load(path)
         self._check_identity(meta)
+        if not self._writes:
+            return state, meta
+        self._keep_top(meta["top"])
         self._metrics_bytes = meta["metrics_bytes"]
         lines = metrics.read_bytes() if metrics.is_file() else b""
         if len(lines) < self._metrics_bytes:

@@ -1,0 +1,39 @@
+"""`frz sweep`: many heads from one read of the features."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frz_cli import options
+from frz_cli.output import emit
+
+SHOWN = 20
+"""Rows of a table; the files have all."""
+
+
+def sweep(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, as configs/muon/sweep.yaml.")],
+    features: Annotated[
+        str | None, typer.Option("--features", metavar="NAME", help="Feature store, in place of the config's.")
+    ] = None,
+    artifacts: options.Artifacts = None,
+    overrides: options.SetBelow = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train many heads at once: a grid, random draws or a search over any key of a head's config.
+
+    Every head is saved as if trained alone. The same command continues a sweep that was broken off.
+    """
+    from frz.artifacts import root
+    from frz.config import read_yaml
+    from frz.evaluation.sweep_plots import draw
+    from frz.sweep.run import sweep as run
+
+    result = run(read_yaml(config, overrides or ()), root(artifacts), str(config), features)
+    result["plots"] = draw(Path(result["path"]))
+    if not as_json:
+        shown = "points" if len(result["heads"]) > len(result["points"]) else "heads"
+        rows = [{key: row[key] for key in row if not key.startswith("val/")} for row in result[shown][:SHOWN]]
+        result = {key: value for key, value in result.items() if key not in ("heads", "points")} | {shown: rows}
+    emit(result, as_json)

@@ -1,0 +1,309 @@
+"""What heads on slots and heads on events share: which members, their targets, loss, predictions and metrics.
+
+A subclass says which stored arrays it sees (`reads`), what its parameter-free prefix makes of them (`features`), and
+its net (`forward`). Prepared arrays are called `slot/...` or `event/...`.
+"""
+
+# Axes: N members (slots or events) of a batch, F fields, O raw outputs, P pairs (slot, hit).
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from frz.errors import ConfigError, TrainingError, nearest
+from frz.heads.contract import Batch, Head
+from frz.heads.offsets import Offsets, innermost
+from frz.heads.pairs import assignment_arrays, check_threshold
+from frz.heads.settings import FieldSettings, MemberSettings
+from frz.heads.slots import (
+    MATCH,
+    VALID,
+    columns_of,
+    counted,
+    hits_of_slots,
+    matched_rows,
+    owners,
+    physical_targets,
+    valid_slots,
+)
+from frz.store.ragged import edges, offsets_of
+from frz.store.schema import EVENT, GROUP, ID, Array, Axis, EventArrays, Schema, axis_of
+
+RowAxis: TypeAlias = Literal["slot", "event"]
+SCALED = "hit/scaled"
+
+
+class Rows(NamedTuple):
+    """Members that are kept, R of them."""
+
+    event: NDArray[np.int64]
+    """Event of each (R,)."""
+    row: NDArray[np.int64]
+    """Row of each in the flat arrays of axis `query` or `event` (R,), ascending."""
+    truth: NDArray[np.int64]
+    """Row in the target array, -1 where it does not count (R,)."""
+    pairs: EventArrays
+    """Of slots, where they are used: what `hits_of_slots` gives."""
+
+
+class RowHead(Head):
+    """A head that answers for slots or for events.
+
+    Parameters
+    ----------
+    config : MemberSettings
+    schema : Schema
+        Of the feature store. Without any target array (recorded data) the head can predict but not be fitted.
+    axis : {'slot', 'event'}
+        What it answers for.
+
+    Raises
+    ------
+    ConfigError
+        If arrays or columns are missing, or the threshold is below the stored floor.
+    """
+
+    not_in_prefix = frozenset(
+        ("loss_weight", "field_weights", "class_weights", "focal_gamma", "point_loss", "beta", "nll_beta")
+        + ("periodic_output", "hidden", "norm", "dropout", "xavier")
+    )
+    config: MemberSettings
+    field_weights: Tensor
+
+    def __init__(self, config: MemberSettings, schema: Schema, axis: RowAxis = "slot") -> None:
+        super().__init__(config, schema)
+        self.config, self.schema, self.axis = config, schema, axis
+        self.truth = bool(schema.with_role("target"))
+        self.targets = config.answers()
+        self.labels = self.targets.labels
+        fields = config if isinstance(config, FieldSettings) else None
+        self.references = dict(fields.offset_fields) if fields else {}
+        self._check()
+        self.target_columns = {
+            name: columns_of(schema, config.target, name.split("/", 1)) if self.truth else []
+            for name in config.target_names
+        }
+        weights = [fields.field_weights.get(name, 1.0) if fields else 1.0 for name in config.target_names]
+        self.register_buffer("field_weights", torch.tensor(weights), persistent=False)
+        if fields and self.references:
+            self.reference_columns = columns_of(schema, SCALED, (fields.offset_hit, *self.references.values()))
+            places = [fields.fields.index(name) for name in self.references]
+            self.offsets = Offsets(len(fields.fields), places, [fields.kinds[place] == "periodic" for place in places])
+
+    @property
+    @abstractmethod
+    def reads(self) -> tuple[str, ...]:
+        """Stored arrays that `features` reads beside the assignment."""
+
+    @property
+    @abstractmethod
+    def uses_pairs(self) -> bool:
+        """Whether `features` reads the pairs of the slots."""
+
+    @property
+    @abstractmethod
+    def feature_schema(self) -> Schema:
+        """Axes and arrays that `features` gives."""
+
+    @abstractmethod
+    def features(self, events: EventArrays, rows: Rows) -> EventArrays:
+        """Parameter-free prefix: what the net sees of the kept members."""
+
+    @abstractmethod
+    def look(self, block: EventArrays) -> None:
+        """Take in a block of the prepared training split."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Turn what was looked at into constants."""
+
+    @property
+    def _pairs(self) -> bool:
+        return self.uses_pairs or bool(self.references)
+
+    def _check(self) -> None:
+        config, axis = self.config, axis_of(self.config.target)
+        if self.truth and (self.axis == EVENT) != (axis == EVENT):
+            found = "one value per event" if axis == EVENT else f"an array of axis {axis!r}"
+            other = "slot" if self.axis == EVENT else "event"
+            raise ConfigError(
+                f"target {config.target} is {found}, the head answers for {self.axis}s",
+                way_out=f"set rows: {other} in a head that has it, or name another target",
+            )
+        if self.references and self.axis == EVENT:
+            raise ConfigError("offset_fields need the hits of a slot", way_out="leave them out for a head on events")
+        if self._pairs:
+            try:
+                assignment_arrays(self.schema)
+            except ConfigError as error:
+                raise ConfigError(error.what, way_out=f"{error.way_out}, or {self.without_pairs}") from None
+            check_threshold(self.schema, config.assignment_threshold)
+        for name in self.needs:
+            if name not in self.schema.arrays:
+                raise ConfigError(f"the features hold no array {name!r}", way_out=nearest(name, self.schema.arrays))
+
+    @property
+    @abstractmethod
+    def without_pairs(self) -> str:
+        """How to configure the head for a store without assignment, as advice."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Stored arrays that `prepare` reads."""
+        config, slots = self.config, self.axis == "slot"
+        names = [ID, GROUP, *self.reads]
+        names += [VALID] if slots and VALID in self.schema.arrays else []
+        names += [SCALED] if self.references else []
+        matched = slots and config.slots == "double_matched"
+        if self._pairs or matched:
+            names += assignment_arrays(self.schema)
+        if self.truth:
+            names += [config.target]
+            names += [MATCH] if slots else []
+            names += [config.members] if matched else []
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def prepared(self) -> Schema:
+        """Members with their targets, and what `features` gives."""
+        n_field, axis, more = len(self.labels), self.axis, self.feature_schema
+        fields = Array(dtype="float32", shape=(n_field,), role="target", columns=self.labels)
+        arrays = {name: self.schema.arrays[name] for name in (ID, GROUP)}
+        if axis == "slot":
+            text = "position of the query in its event"
+            arrays["slot/query"] = Array(dtype="int32", role="meta", description=text)
+            text = "called a track by the backbone"
+            arrays["slot/valid"] = Array(dtype="bool", role="feature", description=text)
+        text = "counts in loss and metrics"
+        arrays |= {
+            f"{axis}/counts": Array(dtype="bool", role="target", description=text),
+            f"{axis}/target": fields,
+            f"{axis}/goal": fields,
+        }
+        if self.references:
+            names = tuple(self.references)
+            text = "columns of the innermost hit"
+            arrays["slot/reference"] = Array(
+                dtype="float32", shape=(len(names),), role="feature", columns=names, description=text
+            )
+        axes = {"slot": Axis()} if axis == "slot" else {}
+        return Schema(axes=axes | more.axes, arrays=arrays | more.arrays)
+
+    def prepare(self, events: EventArrays) -> EventArrays:
+        """Keep the members that count (of slots also those called a track), their targets and features.
+
+        Raises
+        ------
+        StoreError
+            If a target that counts is not finite, naming event and field.
+        """
+        config, axis = self.config, self.axis
+        rows, base = self._slots(events) if axis == "slot" else self._events(events)
+        counts = rows.truth >= 0
+        target = physical_targets(events, config.target, rows.truth, self.target_columns, rows.event)
+        goal = self.targets.goals(target)
+        goal[~counts] = 0
+        base |= {ID: events[ID], GROUP: events[GROUP], f"{axis}/counts": counts}
+        base |= {f"{axis}/target": target, f"{axis}/goal": goal}
+        if self.references:
+            fields = events[SCALED][rows.pairs["pair/row"]][:, self.reference_columns].astype(np.float64)
+            base["slot/reference"] = innermost(fields[:, 1:], fields[:, 0], rows.pairs["pair/offsets"])
+        return base | self.features(events, rows)
+
+    def _slots(self, events: EventArrays) -> tuple[Rows, EventArrays]:
+        config, schema = self.config, self.schema
+        queries = edges(events, schema, "query")
+        event = owners(queries)
+        valid = valid_slots(events, len(event))
+        truth, counts = np.full(len(event), -1), np.zeros(len(event), bool)
+        if self.truth:
+            truth = matched_rows(events, schema, axis_of(config.target))
+            counts = counted(events, schema, truth, config.slots, config.members)
+        kept = np.nonzero(counts | valid)[0]
+        pairs = hits_of_slots(events, schema, kept, config.assignment_threshold) if self._pairs else {}
+        base: EventArrays = {
+            "slot/offsets": offsets_of(np.bincount(event[kept], minlength=len(events[ID]))),
+            "slot/query": (kept - queries[event[kept]]).astype(np.int32),
+            "slot/valid": valid[kept],
+        }
+        return Rows(event[kept], kept, np.where(counts, truth, -1)[kept], pairs), base
+
+    def _events(self, events: EventArrays) -> tuple[Rows, EventArrays]:
+        every = np.arange(len(events[ID]))
+        return Rows(every, every, every if self.truth else np.full(len(every), -1), {}), {}
+
+    def fit(self, prepared: Iterable[EventArrays]) -> None:
+        """Measure target statistics on the members that count, and what `look` measures.
+
+        Raises
+        ------
+        TrainingError
+            If the features carry no truth, nothing counts, or a class field does not have its classes.
+        """
+        if not self.truth:
+            raise TrainingError("the features carry no targets", way_out="extract from a data set with truth")
+        found = [np.zeros((0, len(self.labels)), np.float32)]
+        references = [np.zeros((0, len(self.references)), np.float32)]
+        for block in prepared:
+            counts = block[f"{self.axis}/counts"]
+            found.append(block[f"{self.axis}/target"][counts])
+            if self.references:
+                references.append(block["slot/reference"][counts])
+            self.look(block)
+        self.settle()
+        values = np.concatenate(found)
+        if self.references:
+            reference = np.concatenate(references)
+            self.offsets.measure(values, reference)
+            values = values - self.offsets(torch.from_numpy(reference)).numpy()
+        self.targets.measure(values)
+
+    def _shift(self, batch: Batch) -> Tensor | None:
+        """What is added to the fields (N, F) that are regressed relative to a hit."""
+        found: Tensor | None = self.offsets(batch["slot/reference"]) if self.references else None
+        return found
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted mean over fields of the mean over the members that count, and each field's part."""
+        goals, shift = batch[f"{self.axis}/goal"], self._shift(batch)
+        goals = goals if shift is None else goals - shift
+        losses = self.targets.losses(self(batch), goals, batch[f"{self.axis}/counts"])  # (F,)
+        total = self.config.loss_weight * (losses @ self.field_weights) / self.field_weights.sum()
+        return total, dict(zip(self.labels, losses.detach(), strict=True))
+
+    def predict(self, batch: Batch) -> Batch:
+        """What the fields say of every kept member, by `<axis>/<field>` (N,), in physical units.
+
+        A ratio is called `q_over_pt`. Inverse and log fields stay within the range of the training targets.
+        """
+        with torch.no_grad():
+            found = self.targets.predictions(self(batch), self._shift(batch))
+        return {f"{self.axis}/{name}": values for name, values in found.items()}
+
+    def predict_mean(self, prepared: EventArrays) -> EventArrays:
+        """The yardstick: what a head without features predicts, the training mean (classes: the likelier one)."""
+        n_member = len(prepared[f"{self.axis}/counts"])
+        shift = None
+        if self.references:
+            shift = self.offsets(torch.from_numpy(prepared["slot/reference"]).to(self.field_weights.device))
+        found = self.targets.predictions(self.targets.mean_outputs(n_member), shift)
+        return {f"{self.axis}/{name}": values.cpu().numpy() for name, values in found.items()}
+
+    def metrics(self, predictions: EventArrays, prepared: EventArrays) -> dict[str, float]:
+        """Metrics over the members that count.
+
+        `slots` (or `events`) and `slots_empty` (no assigned hit) are counts; per field see `field_metrics` and
+        `class_metrics`.
+        """
+        counts = prepared[f"{self.axis}/counts"]
+        result = {f"{self.axis}s": float(counts.sum())}
+        for name in ("pair/offsets", "member/offsets"):
+            if name in prepared:
+                result[f"{self.axis}s_empty"] = float((np.diff(prepared[name])[counts] == 0).sum())
+        found = {name.partition("/")[2]: values[counts] for name, values in predictions.items()}
+        return result | self.targets.metrics(found, prepared[f"{self.axis}/target"][counts])

@@ -1,0 +1,71 @@
+"""Heads of a pass to disk: each in its own run folder, as a run of `frz train-head` would leave it.
+
+Lines of metrics, weights and card are written when a head is done, the card last: a folder without a card is not
+taken for a finished run. `state.safetensors`, from which a broken-off run goes on, is not written; nothing goes on
+from within a pass.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from frz.heads.run import Sources, conclude
+from frz.store.atomic import write_file
+from frz.sweep.team import Course
+from frz.training import run
+from frz.training.checkpoint import load_into, save
+from frz.training.config import TIMING
+from frz.training.lock import only_writer
+from frz.training.loop import Result
+from frz.training.record import BEST, LAST, METRICS, Metrics
+
+
+def keep(course: Course, events: Sources, sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the run of a head whose training is over; the card.
+
+    Parameters
+    ----------
+    course : Course
+        `whole` or `early`.
+    events : Sources
+        Of the pass, for the metrics of the card.
+    sweep : mapping
+        What the card says of the sweep.
+
+    Raises
+    ------
+    TrainingError
+        If another process is training in the folder.
+    StoreError
+        If the disk is full.
+    """
+    begun = course.member.run
+    finished = run.begin(begun.folder, begun.asked)
+    if finished is not None:  # by another process, in the meantime
+        return finished
+    with only_writer(begun.folder):
+        text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in course.lines)
+        write_file(begun.folder / METRICS, text.encode())
+        for name, weights, line in ((BEST, course.weights, course.best), (LAST, course.last, course.lines[-1])):
+            save(begun.folder / name, weights, _meta(course, weights, line))
+        head = begun.head.to("cpu")
+        load_into(head, course.weights, str(begun.folder / BEST))
+        result = Result(
+            epochs=course.epochs,
+            steps=course.steps,
+            best=course.best,
+            last=course.lines[-1],
+            stopped_early=course.over == "early",
+            resumed=False,
+            begun_after=(0, 0),
+        )
+        return conclude(begun, events, result, course.best, sweep=dict(sweep))
+
+
+def _meta(course: Course, weights: Mapping[str, Tensor], line: Metrics) -> dict[str, Any]:
+    """What the training loop keeps beside weights."""
+    metrics = {key: value for key, value in line.items() if key not in TIMING}
+    told = course.member.run.meta(weights)
+    return {"trainer": course.member.trainer.model_dump(mode="json"), "metrics": metrics, "weights": "raw", **told}

@@ -1,0 +1,230 @@
+"""`frz sweep`: many heads from one read of the features.
+
+The same command goes on with a sweep that was broken off: heads that are finished (by it, or by `frz train-head`)
+are not trained again; a pass that was under way starts again from its beginning.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from frz import artifacts as names
+from frz.config import parse, read_yaml
+from frz.errors import TrainingError
+from frz.heads.prefix import Prefix
+from frz.heads.run import Sources, open_features, plan
+from frz.heads.run import train as train_alone
+from frz.progress import note
+from frz.store.atomic import full_disk, make_folder, write_file
+from frz.store.reader import EventStore
+from frz.sweep import results
+from frz.sweep.group import Member, alone_because, passes, prefix_key
+from frz.sweep.keep import keep
+from frz.sweep.onepass import train_pass
+from frz.sweep.results import Outcome
+from frz.sweep.space import Point, SweepConfig, expand
+from frz.sweep.team import Course
+from frz.training.lock import only_writer
+from frz.training.record import METRICS
+
+RESULTS = "results.json"
+
+
+def sweep(
+    values: Mapping[str, Any], artifacts: Path, where: str = "config", features: str | None = None
+) -> dict[str, Any]:
+    """Train the heads of a sweep, go on with one that was broken off, or report a finished one.
+
+    Parameters
+    ----------
+    values : mapping
+        A `SweepConfig`, as read from YAML.
+    artifacts : Path
+        Results go to `sweeps/<name>` below it, each head to `heads/<its name>/<run>`.
+    where : str
+        What errors call the config; a `base` that is a file lies beside it.
+    features : str, optional
+        A feature store by name or path, in place of the one that the config's backbone wrote.
+
+    Returns
+    -------
+    dict
+        Path, counts, what stacking and halving came to, `points` and `heads` (the best first).
+
+    Raises
+    ------
+    FrzError
+        If a key is unknown, or the configs and the features do not fit.
+    """
+    config = parse(SweepConfig, values, where)
+    base = dict(config.base) if isinstance(config.base, dict) else read_yaml(Path(where).parent / config.base)
+    points = [] if config.search else expand(config, base, where)  # a misspelt key is told before any work
+    folder = names.sweep_path(artifacts, config.name)
+    with full_disk(folder):
+        make_folder(folder / "heads")
+    with only_writer(folder):
+        write_file(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
+        work = Sweep(config, base, artifacts, where, features)
+        if config.search:
+            from frz.sweep.search import search
+
+            search(work)
+        else:
+            work.train(points)
+        return work.report()
+
+
+class Sweep:
+    """A sweep under way.
+
+    Parameters
+    ----------
+    config, base, artifacts, where, features
+        As in `sweep`, read.
+    """
+
+    def __init__(
+        self, config: SweepConfig, base: dict[str, Any], artifacts: Path, where: str, features: str | None
+    ) -> None:
+        self.config, self.base, self.where = config, base, where
+        self.folder = names.sweep_path(artifacts, config.name)
+        self.outcomes: dict[str, Outcome] = {}
+        self._artifacts, self._features = artifacts, features
+        self._stores: dict[str, EventStore] = {}
+        self._prefix: tuple[str, Prefix] | None = None
+        self._earlier = self._dropped_earlier()
+        self._sizes: dict[str, int] = {}  # of the stack that a head was in
+        self._epochs: dict[str, int] = {}  # that a head was to train
+
+    def train(self, points: Sequence[Point]) -> list[Outcome]:
+        """Train these heads, or take what there is of them; in their order."""
+        members = [self._member(point) for point in points]
+        waiting = [member for member in members if not self._known(member)]
+        for member in waiting:
+            text = yaml.safe_dump(member.point.values, sort_keys=False)
+            write_file(self.folder / "heads" / f"{member.name}.yaml", text.encode())
+        alone = {member.name: reason for member in waiting if (reason := alone_because(member))}
+        for sharing in passes(member for member in waiting if member.name not in alone):
+            alone |= self._pass(sharing)
+        for member in waiting:
+            if member.name in alone:
+                self._alone(member, alone[member.name])
+        self.report()
+        return [self.outcomes[member.name] for member in members]
+
+    def _member(self, point: Point) -> Member:
+        asked = point.config.features
+        key = f"{asked.backbone} {asked.data}"
+        if key not in self._stores:
+            self._stores[key] = open_features(asked, self._artifacts, self._features)
+        self._epochs[point.config.name] = point.config.trainer.max_epochs
+        return Member(point, plan(point.config, self._stores[key], self._artifacts, f"{self.where}: over"))
+
+    def _known(self, member: Member) -> bool:
+        """Whether the head was finished, dropped or failed before; its outcome is then known."""
+        card = names.card(member.run.folder)
+        earlier = self._earlier.get((member.name, member.run.folder.name))
+        if card.get("finished"):
+            self._keep(_finished(member, card, card.get("sweep", {}).get("name") == self.config.name))
+        elif earlier is not None:
+            self._keep(earlier)
+        return member.name in self.outcomes
+
+    def _alone(self, member: Member, reason: str) -> None:
+        note(f"{member.name} is trained alone: {reason}")
+        try:
+            train_alone(member.point.values, self._artifacts, self.where, self._features)
+        except TrainingError as error:
+            if "not finite" not in error.what:
+                raise
+            self._keep(_outcome(member, f"failed: {error.what}", []))
+        else:
+            self._keep(_finished(member, names.card(member.run.folder), True, f" alone: {reason}"))
+
+    def _pass(self, members: Sequence[Member]) -> dict[str, str]:
+        """Train heads that share their batches; those that cannot be stacked, and why."""
+        key = prefix_key(members[0])
+        if self._prefix is not None and self._prefix[0] != key:
+            self._prefix = None  # before the next one takes memory
+        rivals = {repr(one.chosen): one.lines for one in self.outcomes.values() if one.trained}
+        done, known = partial(self._done, len(members)), self._prefix[1] if self._prefix else None
+        found = train_pass(members, self.config.halving, rivals, done, known)
+        self._prefix = key, found.prefix
+        self._sizes |= found.sizes
+        return found.unfit
+
+    def _done(self, n_members: int, events: Sources, course: Course) -> None:
+        member = course.member
+        if course.over in ("whole", "early"):
+            card = keep(course, events, {"name": self.config.name, "heads": n_members})
+            self._keep(_finished(member, card, True))
+        elif course.over == "dropped":
+            self._keep(_outcome(member, f"dropped after epoch {course.epochs}", course.lines))
+        else:
+            self._keep(_outcome(member, f"failed: {course.over}", course.lines))
+
+    def _keep(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.name] = outcome
+
+    def report(self) -> dict[str, Any]:
+        """What there is so far; written to the folder of the sweep."""
+        found = list(self.outcomes.values())
+        rows, points = results.rows_of(found), results.points_of(found)
+        trained = sum(len(one.lines) for one in found)
+        planned = sum(self._epochs[one.name] for one in found)
+        told = {
+            "name": self.config.name,
+            "path": str(self.folder),
+            "heads_trained": sum(one.trained for one in found),
+            "heads_dropped": sum(one.status.startswith("dropped") for one in found),
+            "heads_failed": sum(one.status.startswith("failed") for one in found),
+            "head_epochs": trained,
+            "head_epochs_asked": planned,
+            "largest_stack": max(self._sizes.values(), default=0),
+            "next": f"frz evaluate {rows[0]['name']}" if rows and rows[0]["score"] is not None else "",
+            "points": points,
+            "heads": rows,
+        }
+        outcomes = [outcome._asdict() for outcome in found]
+        halving = self.config.halving.model_dump(mode="json") if self.config.halving else None
+        results.write(self.folder, {**told, "halving": halving, "outcomes": outcomes})
+        return told
+
+    def _dropped_earlier(self) -> dict[tuple[str, str], Outcome]:
+        """Heads that an earlier call dropped or saw failing, under the same halving; by name and run."""
+        path = self.folder / RESULTS
+        if not path.is_file():
+            return {}
+        found = json.loads(path.read_text())
+        halving = self.config.halving.model_dump(mode="json") if self.config.halving else None
+        if found.get("halving") != halving:
+            return {}
+        earlier = [Outcome(**outcome) for outcome in found["outcomes"]]
+        return {(one.name, one.run): one for one in earlier if not one.trained}
+
+
+def _finished(member: Member, card: Mapping[str, Any], ours: bool, how: str = "") -> Outcome:
+    text = (member.run.folder / METRICS).read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    metrics = card["metrics"].get("val", {}).get("head", {})
+    status = f"trained{how}" if ours else "finished before"
+    return _outcome(member, status, lines)._replace(score=card["score"], metrics=metrics)
+
+
+def _outcome(member: Member, status: str, lines: list[dict[str, float | None]]) -> Outcome:
+    scores = [value for line in lines if (value := line.get("val/loss", line.get("train/loss"))) is not None]
+    return Outcome(
+        name=member.name,
+        run=member.run.folder.name,
+        chosen=member.point.chosen,
+        seed=member.trainer.seed,
+        status=status,
+        score=min(scores) if scores else None,
+        epochs=len(lines),
+        metrics={},
+        lines=lines,
+    )

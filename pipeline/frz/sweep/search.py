@@ -1,0 +1,77 @@
+"""Adaptive search over a sweep's ranges by optuna, a batch of points at a time so that heads can still be stacked.
+
+The study lies in the sweep's folder (`study.log`); a search that was broken off goes on with the trials that are
+missing. Points of one batch do not know of each other's results: the larger the batch, the fewer the rounds that learn.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from frz.config import import_extra
+from frz.progress import note
+from frz.sweep.results import Outcome
+from frz.sweep.space import Range, points_of, ranges, rounded
+
+if TYPE_CHECKING:
+    from frz.sweep.run import Sweep
+
+STUDY = "study.log"
+
+
+def search(sweep: "Sweep") -> None:
+    """Ask for points, train them together, tell their scores (mean over seeds), until there are `trials`.
+
+    Raises
+    ------
+    ConfigError
+        If optuna is not installed, or a key or value does not fit the head's config.
+    """
+    optuna: Any = import_extra("optuna", "search")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    config, spans = sweep.config, ranges(sweep.config, sweep.where)
+    journal = import_extra("optuna.storages.journal", "search").JournalFileBackend(str(sweep.folder / STUDY))
+    study = optuna.create_study(
+        storage=optuna.storages.JournalStorage(journal),
+        sampler=optuna.samplers.TPESampler(seed=config.draw_seed, constant_liar=True),
+        study_name=config.name,
+        load_if_exists=True,
+    )
+    known = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    for trial in study.get_trials(deepcopy=False):
+        if not trial.state.is_finished():  # of a process that was killed
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    told = 0
+    for trial in known:  # heads that are on disk already: their outcomes go to the table
+        if trial.value is not None:
+            chosen = {key: _value(span, trial.params[key]) for key, span in spans.items()}
+            sweep.train(points_of(config, sweep.base, chosen, sweep.where))
+            told += 1
+    while told < config.trials:
+        trials = [study.ask() for _ in range(min(config.batch, config.trials - told))]
+        asked = [{key: _ask(trial, key, span) for key, span in spans.items()} for trial in trials]
+        points = [points_of(config, sweep.base, chosen, sweep.where) for chosen in asked]
+        distinct = {point.config.name: point for group in points for point in group}
+        found = dict(zip(distinct, sweep.train(list(distinct.values())), strict=True))
+        for trial, group in zip(trials, points, strict=True):
+            score = _score([found[point.config.name] for point in group])
+            study.tell(trial, score, optuna.trial.TrialState.FAIL if score is None else None)
+        told += len(trials)
+        best = min((outcome.score for outcome in found.values() if outcome.score is not None), default=None)
+        note(f"search: {told} of {config.trials} points, best of this batch {best}")
+
+
+def _ask(trial: Any, key: str, span: Range) -> Any:
+    if span.choice is not None:
+        return _value(span, trial.suggest_categorical(key, list(range(len(span.choice)))))
+    low, high = span.uniform or span.log or (0.0, 0.0)
+    return _value(span, trial.suggest_float(key, low, high, log=span.log is not None))
+
+
+def _value(span: Range, asked: Any) -> Any:
+    """The value that a parameter of a trial stands for: choices are asked for by their number."""
+    return span.choice[asked] if span.choice is not None else rounded(asked)
+
+
+def _score(outcomes: list[Outcome]) -> float | None:
+    """Mean over the seeds; a head that was dropped counts with its best so far, one that failed fails the point."""
+    scores = [None if one.status.startswith("failed") else one.score for one in outcomes]
+    return None if None in scores else sum(score for score in scores if score is not None) / len(scores)

@@ -1,0 +1,64 @@
+"""The metric that decides: which epoch is best, when to stop, which checkpoints are kept."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from frz.errors import TrainingError, nearest
+from frz.training.config import TrainerConfig
+
+SMALLER = frozenset(["abs", "brier", "ece", "error", "loss", "mae", "mse", "nll", "pinball", "rms", "rmse", "width"])
+LARGER = frozenset(["accuracy", "auc", "efficiency", "f1", "precision", "purity", "r2", "recall"])
+"""Words in the last part of a name that tell which values are better."""
+
+
+class Monitor:
+    """Compares values of the metric that a config names.
+
+    Parameters
+    ----------
+    config : TrainerConfig
+        `monitor` and `monitor_mode` are looked at.
+    has_val : bool
+        Without validation events the training loss stands in for the validation loss.
+
+    Raises
+    ------
+    TrainingError
+        If the metric needs validation events and there are none, or its better direction is not known.
+    """
+
+    def __init__(self, config: TrainerConfig, has_val: bool) -> None:
+        self.name = config.monitor
+        if self.name.startswith("val/") and not has_val:
+            if self.name != "val/loss":
+                raise TrainingError(
+                    "no validation events to measure it on", where=f"monitor = {self.name}", way_out="set a train/ name"
+                )
+            self.name = "train/loss"
+        words = set(re.split(r"[/_]", self.name))
+        mode = config.monitor_mode
+        if mode == "auto":
+            if bool(words & SMALLER) == bool(words & LARGER):
+                what = "not known whether smaller or larger is better"
+                way_out = "check the name, or set monitor_mode to min or max"
+                raise TrainingError(what, where=f"monitor = {self.name}", way_out=way_out)
+            mode = "min" if words & SMALLER else "max"
+        self.sign = 1.0 if mode == "min" else -1.0
+        """Times the metric: the smaller the better."""
+
+    def value(self, line: Mapping[str, float | None]) -> float | None:
+        """The metric in a line of metrics, turned so that smaller is better; None where it was not measured."""
+        value = line.get(self.name)
+        return None if value is None else self.sign * value
+
+    def check(self, known: Iterable[str]) -> None:
+        """Refuse a metric that nobody measures.
+
+        Raises
+        ------
+        TrainingError
+            Naming the nearest of the metrics that there are.
+        """
+        names = set(known)
+        if self.name not in names:
+            raise TrainingError("no such metric", where=f"monitor = {self.name}", way_out=nearest(self.name, names))

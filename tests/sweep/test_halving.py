@@ -1,0 +1,28 @@
+"""Which heads are dropped, and when."""
+
+from math import inf
+
+from frz.sweep.halving import rungs, score_at, survivors
+from frz.sweep.space import HalvingConfig
+
+
+def test_rungs_grow_by_eta_and_lie_before_the_end():
+    assert rungs(HalvingConfig(eta=3, first=1), 27) == [1, 3, 9]
+    assert rungs(HalvingConfig(eta=2, first=5), 21) == [5, 10, 20]
+    assert rungs(HalvingConfig(first=4), 4) == []
+
+
+def test_one_in_eta_goes_on_by_the_mean_of_its_seeds():
+    scores = {"a": [1.0, 3.0], "b": [1.5, 1.5], "c": [9.0], "d": [0.5, 8.0], "e": [1.9]}
+    assert survivors(scores, 3) == {"b", "e"}
+    assert survivors(scores, 100) == {"b"}
+
+
+def test_a_point_that_is_not_finite_is_the_worst():
+    assert survivors({"a": [inf], "b": [5.0]}, 2) == {"b"}
+
+
+def test_the_score_at_a_rung_is_the_latest_there_is():
+    lines = [{"val/loss": 3.0}, {"val/loss": 2.0}, {}, {"val/loss": 1.0}]
+    assert [score_at(lines, epoch, "val/loss") for epoch in (1, 2, 3, 4, 9)] == [3.0, 2.0, 2.0, 1.0, 1.0]
+    assert score_at([{}], 1, "val/loss") == inf

@@ -1,0 +1,183 @@
+"""Sweeps from config to run folders: every head as if trained alone, nothing trained twice."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+from conftest import TINY_HEAD
+from frz import artifacts as names
+from frz.errors import ConfigError
+from frz.evaluation.run import evaluate
+from frz.heads.run import load_head
+from frz.heads.run import train as train_head
+from frz.sweep import onepass
+from frz.sweep.run import sweep
+from frz.training.checkpoint import load
+from frz.training.config import TIMING
+
+BASE = {**TINY_HEAD, "model": {**TINY_HEAD["model"], "regression_hidden_dim": 16}}
+
+
+@pytest.fixture
+def mine(tiny, tmp_path):
+    return shutil.copytree(tiny, tmp_path / "artifacts")
+
+
+def run(artifacts, base=BASE, **settings):
+    return sweep({"name": "try", "base": base, **settings}, artifacts, "sweep.yaml")
+
+
+def lines_of(head: str, artifacts):
+    text = (names.head(head, artifacts).path / "metrics.jsonl").read_text()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in text.splitlines()]
+
+
+def test_every_head_is_as_if_trained_alone(mine, tmp_path, tiny):
+    base = {**BASE, "trainer": {**BASE["trainer"], "lr": 3e-3}}
+    over = {"model.dropout": [0.0, 0.3], "model.regression_num_layers": [1, 2], "trainer.weight_decay": [0.01, 0.2]}
+    found = run(mine, base, over=over, seeds=2)
+    assert (found["heads_trained"], found["largest_stack"]) == (16, 8)
+    other = shutil.copytree(tiny, tmp_path / "other")
+    scores = {}
+    for row in found["heads"]:
+        config = yaml.safe_load((mine / "sweeps/try/heads" / f"{row['name']}.yaml").read_text())
+        again = train_head(config, mine)
+        assert again["status"] == "finished before: nothing to do"
+        assert again["sweep"]["name"] == "try"
+        alone = train_head(config, other)
+        for ours, theirs in zip(lines_of(row["name"], mine), lines_of(row["name"], other), strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)
+        key = (row["dropout"], row["regression_num_layers"], row["weight_decay"])
+        scores.setdefault(key, []).append((row["score"], alone["score"]))
+        for name in ("best", "last"):
+            tensors, meta = (
+                load(names.head(row["name"], place).path / f"{name}.safetensors") for place in (mine, other)
+            )
+            assert tensors[0].keys() == meta[0].keys()
+            assert tensors[1].keys() == meta[1].keys()
+        assert again.keys() == {*alone, "sweep"}
+    for pairs in scores.values():
+        ours, theirs = np.array(pairs).T
+        assert np.all(np.abs(ours - theirs) < 0.1 * theirs.std(ddof=1))
+
+
+def test_a_head_of_a_sweep_is_loaded_and_evaluated(mine):
+    found = run(mine, over={"model.dropout": [0.1, 0.2, 0.3, 0.4]})
+    best = found["heads"][0]["name"]
+    head, about = load_head(best, mine)
+    assert about["name"] == best
+    assert head.config.dropout == found["heads"][0]["dropout"]
+    assert evaluate(best, mine)["head"] == f"{best}@{names.head(best, mine).path.name}"
+
+
+def test_nothing_is_trained_twice(mine, monkeypatch):
+    over = {"model.dropout": [0.1, 0.2, 0.3, 0.4]}
+    first = run(mine, over=over)
+    monkeypatch.setattr(onepass, "sources", None)  # another pass would fail
+    assert run(mine, over=over)["heads"] == first["heads"]
+
+
+def test_a_head_that_was_trained_alone_is_taken(mine):
+    before = train_head({**BASE, "name": "try-d0.1", "model": {**BASE["model"], "dropout": 0.1}}, mine)
+    found = {row["name"]: row for row in run(mine, over={"model.dropout": [0.1, 0.2]})["heads"]}
+    assert found["try-d0.1"]["status"] == "finished before"
+    assert found["try-d0.1"]["score"] == before["score"]
+    assert found["try-d0.2"]["status"] == "trained"
+
+
+def test_a_sweep_that_was_killed_starts_its_pass_again(mine, monkeypatch):
+    over = {"trainer.batch_size": [50, 100], "model.dropout": [0.1, 0.2]}
+    whole = run(shutil.copytree(mine, mine.parent / "whole"), over=over)
+    judge, judged = onepass.Team.end_epoch, []
+
+    def killed(self, times):
+        judged.append(self)
+        if len(judged) == 6:  # in the second pass
+            raise KeyboardInterrupt
+        judge(self, times)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(onepass.Team, "end_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(mine, over=over)
+    on_disk = sorted(path.name for path in (mine / "heads").glob("try-*"))
+    assert on_disk == ["try-bs50-d0.1", "try-bs50-d0.2"]
+    again = run(mine, over=over)
+    assert [(row["name"], row["score"]) for row in again["heads"]] == [
+        (row["name"], row["score"]) for row in whole["heads"]
+    ]
+
+
+def test_the_worst_are_dropped_on_the_way(mine):
+    base = {**BASE, "trainer": {**BASE["trainer"], "max_epochs": 6}}
+    over = {"trainer.lr": [1e-6, 1e-5, 1e-4, 3e-3]}
+    found = run(mine, base, over=over, seeds=2, halving={"eta": 2, "first": 1})
+    status = {row["name"]: row["status"] for row in found["heads"]}
+    assert [status[f"try-l{lr}-s0"] for lr in ("1e-06", "1e-05", "0.0001", "0.003")] == [
+        "dropped after epoch 1",
+        "dropped after epoch 1",
+        "dropped after epoch 2",
+        "trained",
+    ]
+    assert (found["heads_trained"], found["heads_dropped"]) == (2, 6)
+    assert (found["head_epochs"], found["head_epochs_asked"]) == (4 * 1 + 2 * 2 + 2 * 6, 8 * 6)
+    assert not list((mine / "heads").glob("try-l1e-06*"))  # a dropped head claims no run
+    assert found["points"][0]["seeds"] == 2
+    assert found["points"][0]["low"] < found["points"][0]["score"] < found["points"][0]["high"]
+    again = run(mine, base, over=over, seeds=2, halving={"eta": 2, "first": 1})
+    assert {row["name"]: row["status"] for row in again["heads"]} == status
+
+
+def test_one_diverged_head_is_told_and_the_others_are_as_without_it(mine):
+    with_it = run(mine, over={"trainer.lr": [1e-3, 2e-3, 3e-3, 1e30]}, base={**BASE, "name": "b"})
+    status = {row["name"]: row["status"] for row in with_it["heads"]}
+    assert status.pop("try-l1e+30").startswith("failed: the loss or the gradient is not finite in epoch 1, step")
+    assert set(status.values()) == {"trained"}
+    assert with_it["heads"][-1]["name"] == "try-l1e+30"
+    assert not (mine / "heads/try-l1e+30").exists()
+    without = run(mine.parent / "artifacts", over={"trainer.lr": [1e-3, 2e-3, 3e-3]})
+    assert [row["score"] for row in without["heads"]] == [row["score"] for row in with_it["heads"][:3]]
+
+
+def test_what_cannot_be_stacked_is_trained_alone(mine):
+    base = {**BASE, "trainer": {**BASE["trainer"], "max_epochs": 1}}
+    found = run(mine, base, over={"trainer.optimiser": ["adamw", "lion"]})
+    status = {row["optimiser"]: row["status"] for row in found["heads"]}
+    assert status == {"adamw": "trained", "lion": "trained alone: trainer.optimiser = lion"}
+
+
+def test_results_lie_in_files(mine):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    found = run(mine, over={"model.dropout": [0.1, 0.2], "model.hit_nets": [[], ["raw"]]})
+    folder = mine / "sweeps/try"
+    table = pandas.read_parquet(folder / "results.parquet")
+    assert list(table["name"]) == [row["name"] for row in found["heads"]]
+    assert list(table["score"]) == sorted(table["score"])
+    assert list(pandas.read_csv(folder / "results.csv")["score"]) == pytest.approx(list(table["score"]))
+    outcomes = json.loads((folder / "results.json").read_text())["outcomes"]
+    assert {len(one["lines"]) for one in outcomes} == {2}
+
+
+def test_a_config_may_name_a_file_beside_it(mine, tmp_path):
+    (tmp_path / "head.yaml").write_text(yaml.safe_dump(BASE))
+    found = sweep({"name": "try", "base": "head.yaml"}, mine, str(tmp_path / "sweep.yaml"))
+    assert [row["name"] for row in found["heads"]] == ["try"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"over": {"model.drop_out": [0.1]}}, "did you mean 'dropout'?"),
+        ({"over": {"trainer.lrr": [0.1]}}, "unknown key 'trainer.lrr'"),
+        ({"name": "a/b"}, "cannot name an artifact"),
+        ({"base": "none.yaml"}, "no such config file"),
+    ],
+)
+def test_a_wrong_config_is_one_line_and_leaves_nothing(mine, settings, message):
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
+        sweep({"name": "try", "base": BASE, **settings}, mine, "sweep.yaml")
+    assert not list((mine / "heads").glob("try*"))

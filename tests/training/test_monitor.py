@@ -1,0 +1,46 @@
+"""Which metric decides, and which of its values are better."""
+
+from typing import Any
+
+import pytest
+
+from frz.errors import TrainingError
+from frz.training.config import TrainerConfig
+from frz.training.monitor import Monitor
+
+
+def monitor(name: str, mode: Any = "auto", has_val: bool = True) -> Monitor:
+    return Monitor(TrainerConfig(monitor=name, monitor_mode=mode), has_val)
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"),
+    [("val/loss", 1), ("val/pt/rmse", 1), ("val/pt/relative_width", 1), ("val/q/auc", -1), ("train/accuracy", -1)],
+)
+def test_the_name_tells_which_values_are_better(name: str, sign: float) -> None:
+    assert monitor(name).value({name: 0.5}) == 0.5 * sign
+    assert monitor(name, "max").value({name: 0.5}) == -0.5
+    assert monitor(name).value({name: None}) is None
+    assert monitor(name).value({}) is None
+
+
+@pytest.mark.parametrize("name", ["val/pt/bias", "val/aucs", "val/auc_error"])
+def test_a_name_that_does_not_tell_needs_a_mode(name: str) -> None:
+    with pytest.raises(TrainingError, match=f"monitor = {name}: not known .* or set monitor_mode to min or max"):
+        monitor(name)
+    assert monitor(name, "min").value({name: 2.0}) == 2.0
+
+
+def test_without_validation_events() -> None:
+    assert monitor("val/loss", has_val=False).name == "train/loss"
+    assert monitor("train/abs", has_val=False).name == "train/abs"
+    with pytest.raises(TrainingError, match="monitor = val/auc: no validation events to measure it on"):
+        monitor("val/auc", has_val=False)
+
+
+def test_unknown_names() -> None:
+    monitor("val/auc").check(["val/loss", "val/auc"])
+    with pytest.raises(
+        TrainingError, match=r"monitor = val/auc: no such metric; did you mean 'val/q/auc'\? \(have: val/loss, "
+    ):
+        monitor("val/auc").check(["val/loss", "val/q/auc"])
