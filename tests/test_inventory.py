@@ -106,7 +106,23 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
 def test_a_store_that_was_broken_off_is_listed_as_empty(root: Path) -> None:
     snapshot.prepare_root(root / "datasets" / "begun")
     first = inventory.listing(root)[0]
-    assert (first["name"], first["state"], first["events"]) == ("begun", "empty", 0)
+    assert (first["name"], first["state"], first["events"]) == ("begun", "empty", None)
+
+
+def test_a_store_whose_parts_no_version_holds_yet_is_unfinished(root: Path) -> None:
+    (first,) = (root / "datasets" / "tiny" / "snapshots").glob("1.json")
+    for file in (root / "datasets" / "tiny").glob("*/*.json"):
+        if file.stem.isdigit():
+            file.unlink()
+    assert not first.exists()
+    row = inventory.listing(root)[0]
+    assert (row["name"], row["state"], row["versions"], row["events"]) == ("tiny", "unfinished", 0, None)
+
+
+def test_features_are_listed_with_the_version_of_their_data(tiny: Path) -> None:
+    rows = {row["kind"]: row for row in inventory.listing(tiny)}
+    assert rows["features"]["data"] == "tiny@1"
+    assert "data" not in rows["datasets"]
 
 
 def test_a_store_is_described_by_its_counts_and_sizes(root: Path) -> None:

@@ -31,8 +31,9 @@ def listing(folder: Path) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        By kind, oldest run first. Always kind, name, created (UTC, to the minute) and state (`finished`, `unfinished`,
-        `empty`). Of stores: versions, and events of the newest version, which is the one named. Of runs: newest
+        By kind, oldest run first. Always kind, name, created (UTC, to the minute) and state (`finished`, `unfinished`:
+        the command that makes it goes on with it, `empty`). Of stores: versions, and events of the newest version,
+        which is the one named (None before there is one); of features the version of the data set. Of runs: newest
         (whether it is the finished run that the bare name means) and, None where a card has none, epochs, score (lowest
         validation loss) and the first eight digits of a backbone's fingerprint.
 
@@ -56,13 +57,15 @@ def listing(folder: Path) -> list[dict[str, Any]]:
 
 def _of_store(kind: str, path: Path) -> dict[str, Any]:
     numbers, newest = artifacts.versions(path), artifacts.latest_snapshot(path)
+    data = newest["about"]["data"] if newest and kind == "features" else None
     return {
         "kind": kind,
         "name": f"{path.name}@{numbers[-1]}" if numbers else path.name,
         "created": _minute(newest),
-        "state": "finished" if numbers else "empty",
+        "state": "finished" if numbers else "unfinished" if committed(path) - {"zarr.json"} else "empty",
         "versions": len(numbers),
-        "events": sum(newest["parts"]["n_events"]) if newest else 0,
+        "events": sum(newest["parts"]["n_events"]) if newest else None,
+        **({"data": f"{data['name']}@{data['version']}" if data else None} if kind == "features" else {}),
     }
 
 
@@ -243,7 +246,9 @@ def _weights(file: Path) -> dict[str, Any]:
             "dtypes": sorted({tensor["dtype"] for tensor in tensors}),
         }
     except (ValueError, KeyError, TypeError, AttributeError, struct.error):
-        raise CheckpointError("not a whole safetensors file", where=str(file), way_out="train again") from None
+        raise CheckpointError(
+            "not a whole safetensors file", where=str(file), way_out="put a copy back, or train again"
+        ) from None
 
 
 def referring(store: Path, version: int, folder: Path) -> list[str]:

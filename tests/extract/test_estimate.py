@@ -1,7 +1,9 @@
 """A dry run writes nothing but its prediction, and the bytes it predicts are the bytes that come."""
 
+import errno
 import importlib
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from frz.extract import estimate
 from frz.extract.memory import Peak, anonymous
 from frz.extract.run import extract
 from frz.pretrain import train
+from frz.progress import show
 from frz.store import EventStore
 from frz_cli.main import app
 
@@ -122,3 +125,14 @@ def test_the_peak_of_memory_is_seen_after_it_has_passed():
             pass
         del held
     assert memory.bytes - anonymous() > 200e6
+
+
+def test_a_dry_run_of_a_store_that_cannot_be_written_predicts_and_says_so(mine, monkeypatch, capsys):
+    def refuse(descriptor):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    show("lines")
+    assert extract("tiny", mine, settings={"dtype": "float32"}, dry_run=True)["events_run"] == 0
+    assert "the prediction is not kept to be compared: " in capsys.readouterr().err
+    assert not list(mine.glob("features/*/prediction.json"))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from frz import artifacts as names
+from frz import seen
 from frz.errors import ConfigError
 from frz.evaluation import curves, page, plots
 from frz.evaluation.head_section import Card, head_pieces
@@ -109,7 +110,9 @@ def write_report(
     if loaded:
         stores["the head"] = EventStore(loaded[1]["features"]["store"], loaded[1]["features"]["version"])
     runs = {name: run for name, run in ((STAGES[0], stage1), (STAGES[1], stage2)) if run}
-    sections = [("Where the numbers come from", list(_origin(stage1, stage2, stores)))]
+    leaks = dict.fromkeys(seen.warning(store, artifacts, split=split) for store in stores.values())
+    origin = [*_origin(stage1, stage2, stores), *(page.paragraph(leak, "warning") for leak in leaks if leak)]
+    sections = [("Where the numbers come from", origin)]
     if runs:
         sections.append(("Training", list(_training(runs))))
     if tracking is not None:

@@ -18,6 +18,7 @@ import torch
 
 from frz.artifacts import read_json
 from frz.config import digest_of
+from frz.errors import StoreError
 from frz.extract import engine
 from frz.extract.jobs import Job
 from frz.extract.memory import Peak
@@ -26,6 +27,7 @@ from frz.extract.work import Work
 from frz.loading.batch import to_batch, with_offsets
 from frz.loading.plan import plan_part
 from frz.location import is_remote
+from frz.progress import note
 from frz.store import atomic, objects, ragged
 from frz.store.part import CommitRecord, PartRef, part_name, read_records
 from frz.store.ragged import Index
@@ -119,8 +121,11 @@ def predict(work: Work, jobs: Sequence[Job], identity: Mapping[str, str], began:
         "arrays": dict(sorted(sizes.items())),
         "tried": {"batches": len(trial.batches) if trial else 0, "seconds": time.monotonic() - began - opened},
     }
-    atomic.make_folder(work.root)
-    atomic.write_json(work.root / PREDICTION, found | {"of": _key(work, identity)})
+    try:
+        atomic.make_folder(work.root)
+        atomic.write_json(work.root / PREDICTION, found | {"of": _key(work, identity)})
+    except StoreError as error:
+        note(f"the prediction is not kept to be compared: {error}")
     return found
 
 

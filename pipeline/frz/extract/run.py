@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from frz import artifacts as names
+from frz import seen
 from frz.artifacts.places import MADE_WITH
 from frz.config import parse
 from frz.extract import canary, estimate
@@ -78,6 +79,7 @@ def extract(
     options, workers = parse(Settings, settings or {}, "extract"), workers or Workers()
     workers.begin()
     frozen, source = open_both(names.weights(ckpt, artifacts), artifacts, data, options.device)
+    _tell_other_data(frozen, source, artifacts)
     out = feature_schema(frozen.module, source.schema, options)
     root = root_of(options, frozen, source, artifacts)
     newest = snapshot.read(root)
@@ -141,7 +143,7 @@ def _extract(
         about={
             "identity": identity,
             "fingerprint": frozen.fingerprint.model_dump(mode="json"),
-            "backbone": {"name": frozen.card.name, "checkpoint": str(frozen.path)},
+            "backbone": {"name": frozen.card.name, "checkpoint": str(frozen.path), "data": frozen.card.data},
             "data": {
                 "name": source.snapshot.name,
                 "version": source.snapshot.version,
@@ -202,6 +204,16 @@ def check(
     differs = soft_differences(store.snapshot.about["made_with"], canary.made_with(frozen))
     found = {"path": str(root), "version": store.snapshot.version, "differs": differs}
     return found | canary.rerun(work, store, store.snapshot)
+
+
+def _tell_other_data(frozen: FrozenBackbone, source: EventStore, artifacts: Path) -> None:
+    """A line if this is not the data that the backbone was trained on: a warning if held-out events were."""
+    card, data = frozen.card, frozen.card.data
+    if source.snapshot.hash == data["hash"]:
+        return
+    this = f"{_version(source)} ({source.snapshot.hash[:8]}, {source.n_events:,} events)"
+    other = f"backbone {card.name} was trained on {data['name']}@{data['version']} ({data['hash'][:8]})"
+    note(seen.warning(source, artifacts, {**data, "backbone": card.name}) or f"this is {this}; {other}")
 
 
 def _settle(work: Work, newest: Snapshot | None, plan: Plan, receipts: list[dict[str, PartRef]]) -> None:
