@@ -79,6 +79,8 @@ def test_every_command_of_the_path(frz, bucket, tmp_path):
     assert "made again, equal to what was committed" in frz("repair", "features/tiny")
     frz("verify", "features/tiny")
     frz("gc", "--json")
+    (store,) = json.loads(frz("gc", f"{bucket}/art/datasets/tiny", "--json"))["stores"]
+    assert store["store"] == f"{bucket}/art/datasets/tiny"
     table = tmp_path / "table.csv"
     ids = open_store(f"{bucket}/art/datasets/tiny")["event/id"]
     table.write_text("id,label\n" + "".join(f"{i},{i % 2}\n" for i in ids))

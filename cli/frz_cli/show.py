@@ -10,7 +10,11 @@ from frz_cli.output import emit
 
 
 def ls(artifacts: options.Artifacts = None, as_json: options.Json = False) -> None:
-    """List data sets, features, backbones and heads."""
+    """List data sets, features, backbones and heads.
+
+    What lies elsewhere (features with `--set out=DIR`) is named by its folder in all other commands. Parts are not
+    looked for: `frz show` tells whether they are in place.
+    """
     from frz.artifacts import root
     from frz.inventory import listing
 
