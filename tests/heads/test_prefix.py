@@ -96,9 +96,12 @@ def test_heads_share_what_their_prefixes_do_not_look_at(store, calls):
     made(store)
     calls.clear()
     other = {"dropout": 0.3, "regression_hidden_dim": 7, "regression_num_layers": 1, "hit_net_hidden": 5, "beta": 0.5}
-    made(store, **other, periodic_output="vector", loss_weight=2.0, field_weights={"pt": 2.0})
+    other |= {"periodic_output": "vector", "loss_weight": 2.0, "field_weights": {"pt": 2.0}}
+    shared = made(store, **other).reader
     assert calls == []
     assert len(folders(store)) == 1
+    assert other.keys() <= RegressionHead.not_in_prefix
+    assert_same(shared, prepare(build(store, **other)[0], store))
 
 
 @pytest.mark.parametrize(
@@ -111,11 +114,6 @@ def test_other_settings_are_another_prefix(store, change):
     other = made(store, **change).reader
     assert other.root != before.root
     assert_same(other, prepare(build(store, **change)[0], store))
-
-
-def test_keys_that_are_left_out_of_the_identity_change_nothing(store):
-    fields = RegressionConfig.model_fields
-    assert RegressionHead.not_in_prefix <= fields.keys()
 
 
 def test_changed_code_is_another_prefix(store, monkeypatch):
