@@ -1,6 +1,7 @@
 """Names of artifacts: every form finds its place, every refusal names what there is."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,9 @@ def test_the_root_is_the_option_then_the_environment_then_here(monkeypatch: pyte
         ("muon-sim", 3),
         ("muon-sim@latest", 3),
         ("muon-sim@1", 1),
-        ("muon-sim@aa", 1),
+        ("muon-sim@aa11", 1),
         ("muon-sim@ab22", 2),
-        ("muon-sim@1234", 3),
+        ("muon-sim@12341234", 3),
         ("datasets/muon-sim@2", 2),
     ],
 )
@@ -89,7 +90,8 @@ def test_an_artifact_goes_before_a_folder_of_the_same_name(
         ("muonsim", "no data set 'muonsim' in {root}/datasets; did you mean 'muon-sim'? (have: muon-sim, velo)"),
         ("zzz", "no data set 'zzz' in {root}/datasets; have: muon-sim, velo"),
         ("muon-sim@9", "{root}/datasets/muon-sim: no version '9'; have: 1 (aa11aa11), 2 (ab22ab22), 3 (12341234)"),
-        ("muon-sim@a", "hash prefix 'a' fits versions [1, 2]; give more digits"),
+        ("muon-sim@1234", "no version '1234'; have: 1 (aa11aa11), 2 (ab22ab22), 3 (12341234)"),
+        ("muon-sim@aa1", "no version 'aa1'"),
         ("muon-sim@best", "no version 'best'"),
         ("no/such/folder", "no/such/folder: no such file or folder"),
     ],
@@ -98,6 +100,19 @@ def test_data_sets_that_are_not_there(spec: str, message: str, root: Path) -> No
     with pytest.raises(StoreError) as caught:
         artifacts.dataset(spec, root)
     assert message.format(root=root) in str(caught.value)
+
+
+def test_a_prefix_of_two_hashes_is_ambiguous(root: Path) -> None:
+    add_store(root / "datasets" / "twins", "ab12" * 16, "ab12" * 15 + "0000")
+    with pytest.raises(StoreError, match=r"hash prefix 'ab12' fits versions \[1, 2\]; give more digits"):
+        artifacts.dataset("twins@ab12", root)
+
+
+@pytest.mark.parametrize("spec", ["muon-sim@", "datasets/muon-sim@", "muon@", "muon-3f2a9c01@"])
+def test_nothing_after_the_at_sign_is_refused(spec: str, root: Path) -> None:
+    name = spec.rstrip("@")
+    with pytest.raises(ConfigError, match=f"'{spec}' ends before it says which; give {name}, {name}@latest"):
+        artifacts.find(spec, root)
 
 
 def test_the_first_name_of_a_kind_says_which_command_makes_one(tmp_path: Path) -> None:
@@ -117,6 +132,10 @@ def test_a_folder_that_is_no_store_and_a_store_without_versions_are_refused(root
     unfinished = add_store(root / "features" / "muon-00000000")
     with pytest.raises(StoreError, match="holds no version yet; run 'frz extract' to finish it"):
         artifacts.find(str(unfinished), root)
+    shutil.copytree(unfinished, elsewhere := tmp_path / "ks")
+    (elsewhere / "made_with.json").write_text("{}")  # what extraction leaves from its start on
+    with pytest.raises(StoreError, match=rf"holds no version yet; run 'frz extract … --set out={elsewhere}' to finish"):
+        artifacts.find(str(elsewhere), root)
 
 
 def test_a_damaged_snapshot_is_named(root: Path) -> None:
@@ -167,9 +186,9 @@ def test_features_that_are_not_there(root: Path) -> None:
         ("muon@latest", "3fbb0000", "best"),
         ("muon@best", "3f2a9c01", "best"),
         ("muon@3f2a", "3f2a9c01", "best"),
-        ("muon@7", "77aa0000", "best"),
+        ("muon@77aa", "77aa0000", "best"),
         ("muon/3f2a9c01", "3f2a9c01", "best"),
-        ("muon/77", "77aa0000", "best"),
+        ("muon/77aa", "77aa0000", "best"),
         ("backbones/muon", "3fbb0000", "best"),
         ("muon/3fbb0000/last.safetensors", "3fbb0000", "last"),
         ("muon/3fbb0000/best.safetensors", "3fbb0000", "best"),
@@ -193,7 +212,8 @@ def test_a_run_by_its_path(root: Path, tmp_path: Path) -> None:
     ("spec", "message"),
     [
         ("muno", "no backbone 'muno' in {root}/backbones; did you mean 'muon'? (have: muon)"),
-        ("muon@3f", "'muon@3f' fits several: 3f2a9c01, 3fbb0000"),
+        ("muon@3f2", "no run '3f2' of 'muon'; have: 3f2a9c01, 3fbb0000, 77aa0000"),
+        ("muon@last", "; the last weights of a run are muon/77aa0000/last.safetensors"),
         ("muon@ffff", "no run 'ffff' of 'muon'; have: 3f2a9c01, 3fbb0000, 77aa0000"),
         ("no/such/run", "no such file or folder"),
     ],
@@ -202,6 +222,25 @@ def test_backbones_that_are_not_there(spec: str, message: str, root: Path) -> No
     with pytest.raises(CheckpointError) as caught:
         artifacts.backbone(spec, root)
     assert message.format(root=root) in str(caught.value)
+
+
+def test_a_prefix_of_two_runs_is_ambiguous(root: Path) -> None:
+    add_run(root / "backbones" / "muon" / "3f2a0000", "2026-01-05")
+    with pytest.raises(CheckpointError, match="'muon@3f2a' fits several: 3f2a9c01, 3f2a0000"):
+        artifacts.backbone("muon@3f2a", root)
+
+
+def test_the_last_weights_are_found_where_the_refusal_says(root: Path) -> None:
+    assert artifacts.weights("muon/77aa0000/last.safetensors", root).name == "last.safetensors"
+
+
+def test_a_broken_run_does_not_turn_into_the_features_called_after_it(root: Path) -> None:
+    for run in ("3f2a9c01", "3fbb0000"):
+        (root / "backbones" / "muon" / run / "card.json").write_text("{")
+    with pytest.raises(CheckpointError, match="no finished run of backbone 'muon'"):
+        artifacts.find("muon", root)
+    assert artifacts.find("muon", root, ("datasets", "features")).kind == "features"
+    assert artifacts.find("muon@1", root).kind == "features"
 
 
 def test_weights_are_a_file(root: Path) -> None:

@@ -1,13 +1,17 @@
-"""`frz verify`: is a store whole? The one command whose exit code is 1: what it looked for, it found."""
+"""`frz verify`: is a store or a run whole? The one command whose exit code is 1: what it looked for, it found."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from frz.errors import ConfigError, FrzError
 from frz_cli import options
 from frz_cli.output import emit
 
 if TYPE_CHECKING:
+    from frz.artifacts import Artifact
     from frz.store.verify import Report
 
 DAMAGED = 1
@@ -15,7 +19,10 @@ DAMAGED = 1
 
 def verify(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A data set or feature store: muon-sim, muon-sim@2, or its folder.")
+        str,
+        typer.Argument(
+            metavar="NAME", help="A data set or features: muon-sim, muon-sim@2, a folder; or a run: backbones/muon."
+        ),
     ],
     version: Annotated[
         int | None, typer.Option("--version", metavar="N", help="One version alone (default all).")
@@ -26,15 +33,20 @@ def verify(
     artifacts: options.Artifacts = None,
     as_json: options.Json = False,
 ) -> None:
-    """Read every byte of a store and compare checksums.
+    """Read every byte of a store, or of the weights of a run, and compare checksums.
 
-    Exit code 1 if anything is damaged.
+    Exit code 1 if anything is damaged. Of features and a backbone of one name the features are meant.
     """
-    from frz.artifacts import find, root
+    from frz.artifacts import root
     from frz.location import location
     from frz.store.verify import verify as run
 
-    found = find(name, root(artifacts), ("datasets", "features"))
+    found = _find(name, root(artifacts))
+    if found.version is None:
+        if version is not None:
+            raise ConfigError("a run has no versions", where=str(found.path), way_out="leave out --version")
+        _verify_run(found.path, as_json)
+        return
     if version is None and "@" in name and not location(name).exists():
         version = found.version
     report = run(found.path, version, content=content)
@@ -43,6 +55,34 @@ def verify(
     else:
         _print(report, name)
     if report.damages:
+        raise typer.Exit(DAMAGED)
+
+
+def _find(name: str, folder: Path) -> "Artifact":
+    """A store; where no store has the name, a run."""
+    from frz.artifacts import find
+
+    try:
+        return find(name, folder, ("datasets", "features"))
+    except FrzError as refusal:
+        # a name that a store has is the store's, also where the version is not there
+        if isinstance(refusal, ConfigError) or "/" in name:
+            with suppress(FrzError):
+                return find(name, folder, ("backbones", "heads"))
+        raise
+
+
+def _verify_run(path: Path, as_json: bool) -> None:
+    from frz.training.verify import verify as run
+
+    files, damages = run(path)
+    if as_json:
+        emit({"root": path, "whole": not damages, "files": files, "damages": damages}, True)
+    else:
+        for damage in damages:
+            typer.echo(f"damaged: {damage}")
+        typer.echo(f"{'damaged' if damages else 'whole'}: {path}: {', '.join(file.name for file in files)}")
+    if damages:
         raise typer.Exit(DAMAGED)
 
 

@@ -35,7 +35,8 @@ def why(spec: str, folder: Path) -> list[dict[str, Any]]:
     -------
     list of dict
         The artifact first. Each with kind, name, identity (hash or fingerprint), created, in_place (whether what was
-        named is still there and still the same), and of its settings those that people ask for.
+        named is still there and still the same), and of its settings those that people ask for. Where the backbone was
+        trained on other data than the features are of, both follow, each with `read_by`.
 
     Raises
     ------
@@ -112,10 +113,13 @@ def _backbone_and_before(
         yield _lost("backbones", str(name), fingerprint)
         yield from _dataset_and_before(data, folder)
         return
-    steps = list(_run_and_before("backbones", of_weights[-1], folder))
-    yield from steps
-    if data is not None and all(step["identity"] != data["hash"] for step in steps):
-        yield from _dataset_and_before(data, folder)
+    run, *before = _run_and_before("backbones", of_weights[-1], folder)
+    yield run
+    if data is None or any(step["identity"] == data["hash"] for step in before):
+        yield from before
+        return
+    yield from (step | {"read_by": f"backbone {run['name']}"} for step in before)
+    yield from (step | {"read_by": "these features"} for step in _dataset_and_before(data, folder))
 
 
 def _dataset_and_before(data: Mapping[str, Any] | None, folder: Path) -> Iterator[dict[str, Any]]:
@@ -148,7 +152,7 @@ def compare(one: str, other: str, folder: Path) -> dict[str, Any]:
     -------
     dict
         Of runs: `config` and `made_from` (key -> [one, other] where they differ) and `metrics` (key -> [one, other,
-        difference]). Of stores: what `frz.store.diff` says, and `about`.
+        difference]). Of stores: what `frz.store.diff` says, and `about`. Always `same`: whether nothing differs.
 
     Raises
     ------
@@ -163,17 +167,20 @@ def compare(one: str, other: str, folder: Path) -> dict[str, Any]:
     if a.version is not None and b.version is not None:
         stores = EventStore(a.path, a.version), EventStore(b.path, b.version)
         about = [flat(store.snapshot.about) for store in stores]
-        return diff_stores(*stores).summary(MOST_IDS) | {"about": differing(about[0], about[1])}
+        found, origins = diff_stores(*stores), differing(about[0], about[1])
+        return {"same": not found and not origins, **found.summary(MOST_IDS), "about": origins}
     cards = [artifacts.card(path) for path in (a.path, b.path)]
     made_from = [flat({key: card.get(key) for key in ("data", "features", "fingerprint")}) for card in cards]
-    for where in made_from:
+    configs = [flat(config_of(path)) for path in (a.path, b.path)]
+    for where in (*made_from, *configs):
         where.pop("features.store", None)  # a place, not what it was made from
-    configs = [flat(_config(path)) for path in (a.path, b.path)]
     metrics = [_numbers(card) for card in cards]
     shared = [name for name in metrics[0] if name in metrics[1]]
+    config, origin = differing(configs[0], configs[1]), differing(made_from[0], made_from[1])
     return {
-        "config": differing(configs[0], configs[1]),
-        "made_from": differing(made_from[0], made_from[1]),
+        "same": not config and not origin and metrics[0] == metrics[1],
+        "config": config,
+        "made_from": origin,
         "metrics": {n: [metrics[0][n], metrics[1][n], metrics[1][n] - metrics[0][n]] for n in shared},
     }
 
@@ -188,13 +195,15 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Keys whose values differ, with both."""
-    keys = dict.fromkeys([*one, *other])
-    return {key: [one.get(key), other.get(key)] for key in keys if one.get(key) != other.get(key)}
+def differing(*each: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Keys whose values are not the same in all mappings, with the value in each."""
+    keys = dict.fromkeys(key for values in each for key in values)
+    found = {key: [values.get(key) for values in each] for key in keys}
+    return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
 
 
-def _config(run: Path) -> dict[str, Any]:
+def config_of(run: Path) -> dict[str, Any]:
+    """What a run was asked for ({} if that is lost)."""
     file = run / "config.yaml"
     return dict(yaml.safe_load(file.read_text())) if file.is_file() else {}
 

@@ -1,6 +1,6 @@
 """What lies in the artifacts folder: one row per artifact, or all that is recorded about one.
 
-Reads snapshots, cards and headers, never values, so it answers at once however large the arrays are.
+Reads snapshots, cards, commit records and headers, never values, so it answers soon however large the arrays are.
 """
 
 import json
@@ -13,6 +13,8 @@ from typing import Any
 from frz import artifacts
 from frz.config import digest_of
 from frz.errors import CheckpointError, ConfigError, DamageError
+from frz.store.codecs import Codec
+from frz.store.packed import packed
 from frz.store.part import committed, part_name
 from frz.store.reader import EventStore
 
@@ -29,8 +31,9 @@ def listing(folder: Path) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        By kind, oldest run first. Always kind, name, created (UTC, to the minute) and state (`finished`, `unfinished`,
-        `empty`). Of stores: versions, and events of the newest version, which is the one named. Of runs: newest
+        By kind, oldest run first. Always kind, name, created (UTC, to the minute) and state (`finished`, `unfinished`:
+        the command that makes it goes on with it, `empty`). Of stores: versions, and events of the newest version,
+        which is the one named (None before there is one); of features the version of the data set. Of runs: newest
         (whether it is the finished run that the bare name means) and, None where a card has none, epochs, score (lowest
         validation loss) and the first eight digits of a backbone's fingerprint.
 
@@ -54,13 +57,15 @@ def listing(folder: Path) -> list[dict[str, Any]]:
 
 def _of_store(kind: str, path: Path) -> dict[str, Any]:
     numbers, newest = artifacts.versions(path), artifacts.latest_snapshot(path)
+    data = newest["about"]["data"] if newest and kind == "features" else None
     return {
         "kind": kind,
         "name": f"{path.name}@{numbers[-1]}" if numbers else path.name,
         "created": _minute(newest),
-        "state": "finished" if numbers else "empty",
+        "state": "finished" if numbers else "unfinished" if committed(path) - {"zarr.json"} else "empty",
         "versions": len(numbers),
-        "events": sum(newest["parts"]["n_events"]) if newest else 0,
+        "events": sum(newest["parts"]["n_events"]) if newest else None,
+        **({"data": f"{data['name']}@{data['version']}" if data else None} if kind == "features" else {}),
     }
 
 
@@ -105,6 +110,9 @@ def describe(spec: str, folder: Path) -> dict[str, Any]:
 def describe_store(path: Path, version: int) -> dict[str, Any]:
     """Sizes, arrays, splits and provenance of one version of an event store, and what its types cost if measured.
 
+    `bytes` are those of the values, `stored_bytes` those of the files that hold them, offsets with them; `codec` is
+    what the stored parts have, a list of them where they differ.
+
     Raises
     ------
     StoreError
@@ -113,15 +121,16 @@ def describe_store(path: Path, version: int) -> dict[str, Any]:
     store = EventStore(path, version)
     snapshot, schema = store.snapshot, store.schema
     counts = {axis: sum(column) for axis, column in snapshot.parts.counts.items()}
-    largest = snapshot.largest()
+    largest, stored = snapshot.largest(), packed(store)
     arrays = {
         name: {
             "dtype": array.dtype,
             "shape": ["n", *array.shape],
             "role": array.role,
             "unit": array.unit,
-            "codec": array.codec,
+            "codec": _one_or_all(stored[name].codecs) if name in stored else array.codec,
             "bytes": store.nbytes(name),
+            "stored_bytes": stored[name].bytes if name in stored else 0,
             "description": array.description,
         }
         for name, array in sorted(schema.arrays.items())
@@ -137,6 +146,7 @@ def describe_store(path: Path, version: int) -> dict[str, Any]:
         "parts": store.n_parts,
         "parts_in_place": _in_place(store),
         "bytes": sum(array["bytes"] for array in arrays.values()),
+        "stored_bytes": sum(array.bytes for array in stored.values()),
         "splits": {name: _n_events(store, name) for name in snapshot.split.fractions},
         "axes": {
             name: {
@@ -191,6 +201,10 @@ def _in_place(store: EventStore) -> str:
     return f"{missing} of {len(named)} missing: run 'frz verify {store.root}'" if missing else "all"
 
 
+def _one_or_all(codecs: list[Codec]) -> Codec | list[Codec]:
+    return codecs[0] if len(codecs) == 1 else codecs
+
+
 def _n_events(store: EventStore, split: str) -> int | None:
     """Events of a split; None if they cannot be read."""
     try:
@@ -232,7 +246,9 @@ def _weights(file: Path) -> dict[str, Any]:
             "dtypes": sorted({tensor["dtype"] for tensor in tensors}),
         }
     except (ValueError, KeyError, TypeError, AttributeError, struct.error):
-        raise CheckpointError("not a whole safetensors file", where=str(file), way_out="train again") from None
+        raise CheckpointError(
+            "not a whole safetensors file", where=str(file), way_out="put a copy back, or train again"
+        ) from None
 
 
 def referring(store: Path, version: int, folder: Path) -> list[str]:

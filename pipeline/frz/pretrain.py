@@ -78,7 +78,10 @@ def _train(config: BackboneConfig, artifacts: Path, where: str, world: World) ->
     store = EventStore(place.path, place.version)
     family = import_class(config.family, BACKBONES, "backbone")
     model_config = parse(family.Config, config.model, f"{where}: model")
-    data = {"name": store.snapshot.name, "version": store.snapshot.version, "hash": store.snapshot.hash}
+    data = {
+        **{"name": store.snapshot.name, "version": store.snapshot.version, "hash": store.snapshot.hash},
+        "split": store.snapshot.split.model_dump(mode="json"),
+    }
     asked = {
         "name": config.name,
         "family": config.family,

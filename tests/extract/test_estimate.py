@@ -1,7 +1,9 @@
 """A dry run writes nothing but its prediction, and the bytes it predicts are the bytes that come."""
 
+import errno
 import importlib
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from frz.extract import estimate
 from frz.extract.memory import Peak, anonymous
 from frz.extract.run import extract
 from frz.pretrain import train
+from frz.progress import show
 from frz.store import EventStore
 from frz_cli.main import app
 
@@ -41,8 +44,8 @@ def test_bytes_are_predicted_within_a_percent(mine, dtype):
     assert set(predicted["stages"]) == {"read", "forward", "encode", "write"}
     result = extract("tiny", mine, settings=settings)["prediction"]
     files = [path for path in (mine / "out/events.zarr").glob("*/**/*") if path.is_file()]
-    assert result["bytes"]["actual"] == sum(path.stat().st_size for path in files)
-    assert close(result["bytes"], 0.01)
+    assert result["bytes_written"]["actual"] == sum(path.stat().st_size for path in files)
+    assert close(result["bytes_written"], 0.01)
     for name, row in result["arrays"].items():
         assert close(row, 0.01), (name, row)
     assert set(EventStore(mine / "out").schema.arrays) < set(result["arrays"])
@@ -55,7 +58,7 @@ def test_a_new_version_is_predicted_for_what_it_adds(mine):
     predicted = extract("tiny", mine, settings=fp32, dry_run=True)
     result = extract("tiny", mine, settings=fp32)
     assert result["events_run"] == predicted["events_run"] < 400
-    assert close(result["prediction"]["bytes"], 0.01)
+    assert close(result["prediction"]["bytes_written"], 0.01)
 
 
 def test_where_nothing_is_left_nothing_is_predicted(mine):
@@ -122,3 +125,14 @@ def test_the_peak_of_memory_is_seen_after_it_has_passed():
             pass
         del held
     assert memory.bytes - anonymous() > 200e6
+
+
+def test_a_dry_run_of_a_store_that_cannot_be_written_predicts_and_says_so(mine, monkeypatch, capsys):
+    def refuse(descriptor):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    show("lines")
+    assert extract("tiny", mine, settings={"dtype": "float32"}, dry_run=True)["events_run"] == 0
+    assert "the prediction is not kept to be compared: " in capsys.readouterr().err
+    assert not list(mine.glob("features/*/prediction.json"))

@@ -43,6 +43,24 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_where_nothing_may_be_written_the_place_is_named_and_not_what_lies_beside_it(tmp_path, monkeypatch, number):
+    def refuse(path, *_, **__):
+        raise OSError(number, os.strerror(number), str(path))
+
+    for name, write in (
+        ("open", lambda path: atomic.write_file(path, b"new")),
+        ("write_bytes", lambda path: atomic.create(path, b"new", tmp_path)),
+        ("mkdir", atomic.make_folder),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, name, refuse)
+            with pytest.raises(StoreError) as caught:
+                write(tmp_path / "state")
+        expected = f"{tmp_path / 'state'}: cannot be written ({os.strerror(number)}); make its folder writable"
+        assert str(caught.value).startswith(expected)
+
+
 def test_sweep_takes_what_dead_processes_left_and_nothing_else(tmp_path):
     code = f"""
 import os, signal

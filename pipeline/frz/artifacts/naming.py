@@ -1,7 +1,9 @@
 """What a short name for an artifact means.
 
-A name is `name`, `name@latest`, `name@best`, `name@<version>`, `name@<prefix of a hash>`, any of them after
-`<kind>/`, or a path. Names are settled from JSON alone. A refusal lists what there is, nearest first.
+A name is `name`, `name@latest`, `name@best` (of runs), `name@<version>` (of stores), `name@<prefix of a hash>`, any of
+them after `<kind>/`, or a path. A prefix has four characters or more, and eight where it could be the number of a
+version, so that a version that does not exist is never another one. Names are settled from JSON alone. A refusal lists
+what there is, nearest first.
 """
 
 import re
@@ -11,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from frz.artifacts.places import (
     KINDS,
+    MADE_WITH,
     Kind,
     card,
     created,
@@ -38,6 +41,8 @@ _MADE_BY: Mapping[Kind, str] = {
     "backbones": "frz train-backbone",
     "heads": "frz train-head",
 }
+_PREFIX, _PREFIX_OF_DIGITS = 4, 8
+"""Least characters of a hash that name something; of digits alone, which might be meant as a number."""
 _FEATURES = re.compile(r"(?P<backbone>.+)-[0-9a-f]{8}(?:-(?P<data>.+))?")
 
 
@@ -190,15 +195,15 @@ def find(spec: str, artifacts: Path, kinds: Sequence[Kind] = KINDS) -> Artifact:
             refusals.append(refusal)
     if len({artifact.path.resolve() for artifact in found}) > 1:
         # The name itself goes before what a name is short for (features of a backbone).
-        name = spec.partition("@")[0]
-        found = [a for a in found if name in (a.path.name, a.path.parent.name)] or found
+        found = [artifact for artifact in found if _is_called(artifact, spec)] or found
     if len({artifact.path.resolve() for artifact in found}) > 1:
         raise _ambiguous(spec, None, [f"{artifact.kind}/{spec}" for artifact in found])
-    if found:
+    of_the_name = [other for other in refusals if not isinstance(other, _NoSuchName)]
+    # A run that cannot be had must not turn into the features that are called after it.
+    if found and not (of_the_name and "@" not in spec and not _is_called(found[0], spec)):
         return found[0]
-    for other in refusals:
-        if not isinstance(other, _NoSuchName):
-            raise other
+    if of_the_name:
+        raise of_the_name[0]
     if not {"backbones", "heads"} & set(kinds) and ("/" in spec or location(spec).is_dir()):
         stores = _stores_beside(location(spec))
         way_out = nearest(spec, stores) if stores else "build or extract one first"
@@ -206,6 +211,11 @@ def find(spec: str, artifacts: Path, kinds: Sequence[Kind] = KINDS) -> Artifact:
     names = [path.name for kind in kinds for path in entries(artifacts, kind)]
     way_out = nearest(spec.partition("@")[0], names) if names else "nothing is here yet; start with 'frz demo'"
     raise ConfigError(f"nothing is called {spec!r}", where=str(artifacts), way_out=way_out)
+
+
+def _is_called(artifact: Artifact, spec: str) -> bool:
+    """Whether a name is the artifact's own, not one that it answers to as well (features to that of their backbone)."""
+    return spec.partition("@")[0] in (artifact.path.name, artifact.path.parent.name)
 
 
 def _stores_beside(path: Path) -> list[str]:
@@ -228,8 +238,9 @@ def _find_one(spec: str, artifacts: Path, kind: Kind) -> Artifact:
 
 
 def _kind_of(store: Path) -> Kind:
-    """A path to a store does not say its kind; where it lies does."""
-    return "features" if store.resolve().parent.name == "features" else "datasets"
+    """A path to a store does not say its kind; where it lies does, and what extraction leaves there."""
+    lies = store.resolve().parent.name == "features"
+    return "features" if lies or (store / MADE_WITH).exists() else "datasets"
 
 
 def _split(spec: str, artifacts: Path, kind: Kind) -> tuple[Path, str]:
@@ -239,6 +250,9 @@ def _split(spec: str, artifacts: Path, kind: Kind) -> tuple[Path, str]:
         raise ConfigError(f"{spec!r} names no {_SINGULAR[kind]}", way_out="give a name or a path")
     if "@" in name and not location(name).exists():
         name, _, selector = name.rpartition("@")
+        if not selector:
+            way_out = f"give {name}, {name}@latest, or what comes after '@'"
+            raise ConfigError(f"{spec!r} ends before it says which", way_out=way_out)
     if is_remote(path := location(name)):
         return path, selector
     place = artifacts / kind / name.removeprefix(f"{kind}/")
@@ -260,12 +274,16 @@ def _run(spec: str, artifacts: Path, kind: Literal["backbones", "heads"]) -> Run
     candidates = runs(place if place.is_dir() and not is_store(place) else _named(place, kind))
     if selector in ("", "latest", "best"):
         return Run(_choose_finished(place, candidates, selector, kind))
-    fitting = [path for path in candidates if path.name.startswith(selector)]
+    long = len(selector) >= _PREFIX
+    fitting = [path for path in candidates if path.name == selector or (long and path.name.startswith(selector))]
     if len(fitting) > 1:
         raise _ambiguous(f"{place.name}@{selector}", kind, [path.name for path in fitting])
     if not fitting:
         have = ", ".join(path.name for path in candidates) or "none"
-        raise CheckpointError(f"no run {selector!r} of {place.name!r}", where=str(place), way_out=f"have: {have}")
+        what, way_out = f"no run {selector!r} of {place.name!r}", f"have: {have}"
+        if selector == "last" and candidates:
+            way_out += f"; the last weights of a run are {place.name}/{candidates[-1].name}/last.safetensors"
+        raise CheckpointError(what, where=str(place), way_out=way_out)
     return Run(fitting[0])
 
 
@@ -287,17 +305,20 @@ def _choose_finished(place: Path, candidates: list[Path], selector: str, kind: K
 
 
 def _version(store: Path, selector: str) -> int:
-    """Snapshot number for a selector: '' or 'latest', a number, or a prefix of a snapshot's hash."""
+    """Snapshot number for a selector: '' or 'latest', a number, or a prefix of a snapshot's hash (see `hash_fits`)."""
     numbers = versions(store)
     if not numbers:
-        way_out = f"run '{_MADE_BY[_kind_of(store)]}' to finish it"
+        of_features = _kind_of(store) == "features"
+        elsewhere = of_features and store.resolve().parent.name != "features"
+        command = _MADE_BY["features" if of_features else "datasets"] + (f" … --set out={store}" if elsewhere else "")
+        way_out = f"run '{command}' to finish it"
         raise StoreError("holds no version yet", where=str(store), way_out=way_out)
     if selector in ("", "latest"):
         return numbers[-1]
     if selector.isdigit() and int(selector) in numbers:
         return int(selector)
     hashes = {n: str(read_json(store / "snapshots" / f"{n}.json").get("hash", "")) for n in numbers}
-    fitting = [n for n in numbers if hashes[n].startswith(selector)]
+    fitting = [n for n in numbers if hash_fits(selector, hashes[n])]
     if len({hashes[n] for n in fitting}) > 1:
         what = f"hash prefix {selector!r} fits versions {fitting}"
         raise StoreError(what, where=str(store), way_out="give more digits")
@@ -305,6 +326,11 @@ def _version(store: Path, selector: str) -> int:
         have = ", ".join(f"{n} ({hashes[n][:8]})" for n in numbers)
         raise StoreError(f"no version {selector!r}", where=str(store), way_out=f"have: {have}")
     return fitting[-1]
+
+
+def hash_fits(selector: str, digest: str) -> bool:
+    """Whether a selector is the beginning of a version's hash, and not a number that no version has."""
+    return len(selector) >= (_PREFIX_OF_DIGITS if selector.isdigit() else _PREFIX) and digest.startswith(selector)
 
 
 def _named(place: Path, kind: Kind, short: Iterable[str] = ()) -> Path:

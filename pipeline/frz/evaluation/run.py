@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frz import artifacts as names
+from frz import seen
 from frz.config import parse
 from frz.errors import CheckpointError, ConfigError, StoreError
 from frz.evaluation.binning import binned
@@ -78,7 +79,7 @@ def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = 
                 raise CheckpointError("this run is not finished", where=str(found_target.path), way_out=way_out)
             backbone = run
             store = find_features(Features(backbone=backbone, data=card["data"]["name"]), artifacts)
-        tracking = _origin(store) | evaluate_tracking(store, options)
+        tracking = _origin(store, artifacts, options) | evaluate_tracking(store, options)
         result = {"backbone": backbone} | tracking if backbone else tracking
         newest = f"'frz extract --ckpt {backbone or store.snapshot.about['backbone']['name']}' runs over the newest"
     if older := _newer_data(result["data"], artifacts):
@@ -99,7 +100,8 @@ def evaluate_head(target: str, artifacts: Path, options: EvaluateSettings) -> di
     store = EventStore(about["features"]["store"], about["features"]["version"])
     positions = _positions(store, options.split)
     metrics = score_head(head, prepare(head, store, positions), np.arange(len(positions)))
-    return _origin(store) | {"split": options.split, "events": len(positions), "metrics": metrics}
+    told = {"split": options.split, "events": len(positions), "metrics": metrics}
+    return _origin(store, artifacts, options) | told
 
 
 def _check_folder(report: Path | None) -> None:
@@ -108,10 +110,12 @@ def _check_folder(report: Path | None) -> None:
         raise ConfigError("no such folder", where=str(report.parent), way_out="make it, or give another report=FILE")
 
 
-def _origin(store: EventStore) -> dict[str, Any]:
-    """Where the numbers come from: features, the weights that wrote them, the data set."""
+def _origin(store: EventStore, artifacts: Path, options: EvaluateSettings) -> dict[str, Any]:
+    """Where the numbers come from: features, the weights that wrote them, the data set; first what is wrong with it."""
     about, data = store.snapshot.about, store.snapshot.about["data"]
+    leak = seen.warning(store, artifacts, split=options.split)
     return {
+        **({"warning": leak.removeprefix("warning: ")} if leak else {}),
         "fingerprint": about["fingerprint"]["value"],
         "features": str(store.root),
         "version": store.snapshot.version,

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from frz import artifacts as names
+from frz import seen
 from frz.config import StrictModel, digest_of, import_class, parse
 from frz.errors import CheckpointError, IdentityError
 from frz.heads.contract import HEADS, Head
@@ -256,11 +257,13 @@ def conclude(
 
 
 def open_features(asked: Features, artifacts: Path, place: str | None = None) -> EventStore:
-    """`find_features`, with a warning if they were made with other versions of what computes."""
+    """`find_features`; warns if other versions computed them, or if the backbone was trained on held-out events."""
     store = find_features(asked, artifacts, place)
     if changed := changed_since(store.snapshot.about["made_with"]):
         way_out = f"'frz extract --ckpt {asked.backbone} --check' says whether it matters"
         note(f"warning: the features were made with other {'; '.join(changed)}; {way_out}")
+    if leak := seen.warning(store, artifacts):
+        note(leak)
     return store
 
 
@@ -324,7 +327,7 @@ def _of_data(store: EventStore, data: str) -> EventStore:
         candidate = EventStore(store.root, number)
         about = candidate.snapshot.about["data"]
         if about["name"] == name and (
-            version in ("", "latest", str(about["version"])) or about["hash"].startswith(version)
+            version in ("", "latest", str(about["version"])) or names.hash_fits(version, about["hash"])
         ):
             return candidate
         known.append(f"{about['name']}@{about['version']}")

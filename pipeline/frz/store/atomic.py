@@ -28,12 +28,12 @@ _serial = count()
 
 @contextmanager
 def full_disk(where: Path) -> Iterator[None]:
-    """Turn 'no space left' into a line that says what to do.
+    """Turn 'no space left', and 'not allowed' to write, into a line that says what to do.
 
     Raises
     ------
     StoreError
-        If the block ran out of disk space or quota.
+        If the block ran out of disk space or quota, or may not write here.
     """
     try:
         yield
@@ -42,6 +42,9 @@ def full_disk(where: Path) -> Iterator[None]:
             raise StoreError(
                 "no space left on the device", where=str(where), way_out="free some and run the same command again"
             ) from None
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            what, way_out = f"cannot be written ({error.strerror})", "make its folder writable, or work on a copy"
+            raise StoreError(what, where=str(where), way_out=way_out) from None
         raise
 
 
@@ -72,7 +75,8 @@ def fsync_tree(folder: Path) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it; object stores have none."""
     if not is_remote(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        with full_disk(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_file(path: Path, data: bytes, tmp: Path | None = None) -> None:
@@ -93,7 +97,8 @@ def write_file(path: Path, data: bytes, tmp: Path | None = None) -> None:
             temporary.replace(path)
             fsync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():  # a file system for reading refuses to remove what is not there too
+            temporary.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -132,7 +137,8 @@ def create(path: Path, data: bytes, tmp: Path) -> bool:
             fsync(path.parent)
             return True
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():  # a file system for reading refuses to remove what is not there too
+            temporary.unlink()
 
 
 def move_folder(folder: Path, place: Path, attempt: str = "") -> bool:

@@ -51,7 +51,9 @@ class Snapshot(StrictModel):
 
     def largest(self) -> dict[str, int]:
         """Largest number of members per axis in one event of the store."""
-        return {axis: max(column, default=0) for axis, column in self.parts.largest.items()}
+        found = self.parts.largest
+        axes = sorted(found, key=lambda axis: (len(self.event_schema.lineage(axis)), axis))  # not as a file has them
+        return {axis: max(found[axis], default=0) for axis in axes}
 
     def content_hash(self) -> str:
         """SHA-256 (hex) of what the snapshot holds."""
@@ -112,7 +114,7 @@ def read(root: Path, version: int | None = None) -> Snapshot | None:
             return None
         version = known[-1]
     if version not in known:
-        raise StoreError(f"no version {version}", where=str(root), way_out=f"versions: {known}")
+        raise StoreError(f"no version {version}", where=str(root), way_out=f"versions: {', '.join(map(str, known))}")
     return load(root, snapshot_path(root, version))
 
 

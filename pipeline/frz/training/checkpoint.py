@@ -63,7 +63,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     CheckpointError
         If the file is missing, truncated, damaged, or no checkpoint of ours.
     """
-    again = f"remove the folder {path.parent} and train again, or name another checkpoint"
+    again = f"put a copy of it back, remove the folder {path.parent} and train again, or name another checkpoint"
     try:
         data = read_bytes(path)
         tensors = safetensors.torch.load(data)
