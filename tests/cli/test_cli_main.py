@@ -22,7 +22,6 @@ COMMANDS = [
     "data",
     "train-backbone",
     "extract",
-    "sweep",
     "train-head",
     "sweep",
     "evaluate",
