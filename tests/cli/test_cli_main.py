@@ -23,7 +23,6 @@ COMMANDS = [
     "train-backbone",
     "extract",
     "train-head",
-    "sweep",
     "evaluate",
     "bench",
     "compare",

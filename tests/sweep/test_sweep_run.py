@@ -35,6 +35,15 @@ def lines_of(head: str, artifacts):
     return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in text.splitlines()]
 
 
+def test_stacked_heads_write_event_files_too(mine):
+    pytest.importorskip("tensorboard", reason="event files are written by tensorboard: pip install 'frz[dev]'")
+    base = {**BASE, "trainer": {**BASE["trainer"], "tensorboard": True}}
+    found = run(mine, base, over={"trainer.lr": [1e-3, 2e-3, 3e-3, 4e-3]})
+    assert found["largest_stack"] == 4
+    for row in found["heads"]:
+        assert list((names.head(row["name"], mine).path / "tensorboard").iterdir())
+
+
 def test_every_head_is_as_if_trained_alone(mine, tmp_path, tiny):
     base = {**BASE, "trainer": {**BASE["trainer"], "lr": 3e-3}}
     over = {"model.dropout": [0.0, 0.3], "model.regression_num_layers": [1, 2], "trainer.weight_decay": [0.01, 0.2]}

@@ -23,8 +23,8 @@ PER_STACK = frozenset({"betas", "eps"})
 """Keys that stacks of one pass may differ in."""
 PER_PASS = frozenset({"data_seed", "batch_size", "window", "max_epochs", "val_every", "balance", "device"})
 """Keys that a pass has in common."""
-ANY = frozenset({"checkpoint_minutes"})
-"""Keys that do not matter: a pass is not saved half-way."""
+ANY = frozenset({"checkpoint_minutes", "tensorboard"})
+"""Keys that do not matter: a pass is not saved half-way, and event files are made of a head's whole metrics."""
 OWN_RATE = "dropout"
 """Setting of a head that is its dropout layers' rate."""
 

@@ -15,6 +15,7 @@ from frz.heads.run import Sources, conclude
 from frz.store.atomic import write_file
 from frz.sweep.team import Course
 from frz.training import run
+from frz.training.board import Board
 from frz.training.checkpoint import load_into, save
 from frz.training.config import TIMING
 from frz.training.lock import only_writer
@@ -48,6 +49,10 @@ def keep(course: Course, events: Sources, sweep: Mapping[str, Any]) -> dict[str,
     with only_writer(begun.folder):
         text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in course.lines)
         write_file(begun.folder / METRICS, text.encode())
+        if course.member.trainer.tensorboard:
+            board = Board(begun.folder / METRICS)
+            board.follow()
+            board.close()
         for name, weights, line in ((BEST, course.weights, course.best), (LAST, course.last, course.lines[-1])):
             save(begun.folder / name, weights, _meta(course, weights, line))
         head = begun.head.to("cpu")
