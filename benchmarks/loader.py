@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--hits", type=float, default=50)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--block", type=int, default=256)
-    parser.add_argument("--shuffle-blocks", type=int, default=32)
+    parser.add_argument("--shuffle-blocks", type=int, default=64)
     parser.add_argument("--peak-of", type=Path, help="only print the peak of memory of mapped epochs of this store")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()

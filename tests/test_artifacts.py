@@ -1,6 +1,7 @@
 """Names of artifacts: every form finds its place, every refusal names what there is."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,10 @@ def test_a_folder_that_is_no_store_and_a_store_without_versions_are_refused(root
     unfinished = add_store(root / "features" / "muon-00000000")
     with pytest.raises(StoreError, match="holds no version yet; run 'frz extract' to finish it"):
         artifacts.find(str(unfinished), root)
+    shutil.copytree(unfinished, elsewhere := tmp_path / "ks")
+    (elsewhere / "made_with.json").write_text("{}")  # what extraction leaves from its start on
+    with pytest.raises(StoreError, match=rf"holds no version yet; run 'frz extract … --set out={elsewhere}' to finish"):
+        artifacts.find(str(elsewhere), root)
 
 
 def test_a_damaged_snapshot_is_named(root: Path) -> None:

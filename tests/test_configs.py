@@ -12,6 +12,7 @@ from frz.heads.contract import HEADS
 from frz.heads.run import HeadConfig
 from frz.loading.frozen import BackboneCard, build
 from frz.pretrain import BackboneConfig
+from frz.sweep.space import SweepConfig, expand
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -44,10 +45,15 @@ def test_configs(path):
             )
         )
         assert set(built.inputs) <= set(schema_of(config.data).arrays)
-    else:
-        config = parse(HeadConfig, values, str(path))
+        return
+    heads = [values]
+    if "base" in values:
+        sweep = parse(SweepConfig, values, str(path))
+        heads = [point.values for point in expand(sweep, read_yaml(path.parent / sweep.base), str(path))]
+    backbone = read_yaml(path.parent / "backbone.yaml")
+    for head in heads:
+        config = parse(HeadConfig, head, str(path))
         parse(import_class(config.head, HEADS, "head").Config, config.model, str(path))
-        backbone = read_yaml(path.parent / "backbone.yaml")
         assert (config.features.backbone, config.features.data) == (backbone["name"], backbone["data"])
 
 

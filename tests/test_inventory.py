@@ -10,7 +10,7 @@ import pytest
 
 from frz import inventory
 from frz.errors import CheckpointError, ConfigError
-from frz.store import Array, Axis, Catalogue, Schema, Snapshot, Split, snapshot, write_part
+from frz.store import Array, Axis, Catalogue, Schema, Snapshot, Split, atomic, snapshot, write_part
 from frz.store.catalogue import entry
 
 SCHEMA = Schema(
@@ -134,7 +134,16 @@ def test_a_store_is_described_by_its_counts_and_sizes(root: Path) -> None:
     assert found["bytes"] == 5 * 2 * 4 + 2 * 3 * 8
     assert found["about"] == {"source": "by hand"}
     assert found["arrays"]["hit/raw"]["codec"] == "fast"
+    parts = list((root / "datasets" / "tiny" / "events.zarr").glob("events-*/*/*"))  # folders of arrays
+    assert found["stored_bytes"] == sum(atomic.measure(path)[0] for path in parts if path.is_dir())
     assert found["parts_in_place"] == "all"
+
+
+def test_axes_come_parents_first_however_they_were_kept() -> None:
+    schema = Schema(axes={"b": Axis(), "a": Axis(parent="b")}, arrays={"a/x": Array(dtype="int8")})
+    for order in (("b", "a"), ("a", "b")):
+        parts = Catalogue(n_events=[1], largest={axis: [2] for axis in order})
+        assert list(Snapshot(name="s", event_schema=schema, split=Split(), parts=parts).largest()) == ["b", "a"]
 
 
 def test_a_store_with_a_part_missing_is_described_and_says_so(root: Path) -> None:

@@ -78,6 +78,9 @@ def diff(
         MOST_IDS if as_json else EXAMPLES
     )
     if not as_json:
-        result["ids"] = {kind: [str(i) for i in ids] for kind, ids in result["ids"].items()}
+        ids = result.pop("ids")
+        result["events"] = [
+            {"": kind, "events": n, "ids": [str(i) for i in ids.get(kind, [])]} for kind, n in result["events"].items()
+        ]
         result = {part: found for part, found in result.items() if found}
     emit({"a": a, "b": b, **result}, as_json)

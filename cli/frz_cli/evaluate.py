@@ -20,8 +20,12 @@ def evaluate(
     from frz.artifacts import root
     from frz.config import override
     from frz.evaluation.run import evaluate as run
+    from frz.location import refuse_remote
 
-    result = run(target, root(artifacts), override({}, overrides or ()))
+    settings = override({}, overrides or ())
+    if "report" in settings:
+        refuse_remote(Path(str(settings["report"])))
+    result = run(target, root(artifacts), settings)
     emit(result if as_json else _for_people(result), as_json)
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from frz.errors import ConfigError
 from frz_cli import options
 from frz_cli.output import emit
 
@@ -46,6 +47,9 @@ def extract(
     from frz.extract.run import extract as run
 
     settings = override({}, overrides or ())
+    instead = {"--fidelity": fidelity, "--dry-run": dry_run, "--check": check}
+    if (asked := [name for name, on in instead.items() if on])[1:]:
+        raise ConfigError(f"{' and '.join(asked)} are different questions", way_out="ask one of them")
     if fidelity:
         from frz.joint.fidelity import fidelity as measure
         from frz_cli.fidelity import tables

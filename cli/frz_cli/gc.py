@@ -18,7 +18,8 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def gc(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Data sets and feature stores; default all.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Data sets and feature stores, or their folders; default all."),
     ] = None,
     drop: Annotated[
         list[str] | None, typer.Option("--drop", metavar="NAME@N", help="Drop version N of a store; repeatable.")
@@ -40,7 +41,8 @@ def gc(
     drops: dict[Path, dict[int, list[str]]] = {store: {} for store in _stores(names or [], folder)}
     for spec in drop or ():
         store, version = _version(spec, folder)
-        drops.setdefault(store, {})[version] = referring(store, version, folder)
+        near = {folder, store.parent.parent}  # a store that is named by its path may have runs beside it
+        drops.setdefault(store, {})[version] = [run for place in near for run in referring(store, version, place)]
     reports = {
         store: collect(store, grace=seconds, drop=list(referred), referred=referred, delete=yes)
         for store, referred in drops.items()
@@ -54,6 +56,8 @@ def gc(
     for store, report in reports.items():
         if report.live:
             typer.echo(f"{store}: {', '.join(report.live)} works on it, so all that is committed stays", err=True)
+        for version in drops[store]:
+            typer.echo(f"version {version} of {store} {'is dropped' if yes else 'can be dropped'}", err=True)
     total = size(sum(item.bytes for report in reports.values() for item in report.garbage))
     typer.echo(f"{total} removed" if yes else f"{total} can go; nothing was changed, --yes removes it", err=True)
 
@@ -80,6 +84,8 @@ def _rows(store: Path, report: "Report") -> list[dict[str, Any]]:
 def _stores(names: list[str], folder: Path) -> list[Path]:
     """Folders of the stores that are named, or of all; also of those that hold no version yet."""
     from frz import artifacts
+    from frz.artifacts.places import is_store
+    from frz.location import location
 
     known = {
         f"{kind}/{path.name}": path for kind in ("datasets", "features") for path in artifacts.entries(folder, kind)
@@ -87,6 +93,8 @@ def _stores(names: list[str], folder: Path) -> list[Path]:
     found: list[Path] = []
     for name in names:
         fitting = {full: path for full, path in known.items() if name in (full, path.name, str(path))}
+        if not fitting and is_store(place := location(name)):
+            fitting = {name: place}
         if len(fitting) != 1:
             what = f"{name!r} fits several stores" if fitting else f"no store {name!r}"
             names_of = fitting or [path.name for path in known.values()]

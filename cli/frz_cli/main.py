@@ -16,7 +16,23 @@ from typer.core import TyperGroup
 
 from frz import progress
 from frz.errors import FrzError
-from frz_cli import data, demo, evaluate, export, extract, gc, output, repair, show, sweep, train, verify, why
+from frz_cli import (
+    bench,
+    compare,
+    data,
+    demo,
+    evaluate,
+    export,
+    extract,
+    gc,
+    output,
+    repair,
+    show,
+    sweep,
+    train,
+    verify,
+    why,
+)
 from frz_cli.keys import taking
 
 USER_ERROR = 2
@@ -102,8 +118,10 @@ app.add_typer(data.app, name="data")
 app.command("train-backbone")(train.backbone)
 app.command("extract", cls=taking("frz.extract.settings:Settings"))(extract.extract)
 app.command("train-head")(train.head)
-app.command("sweep", cls=taking("frz.sweep.space:SweepConfig"))(sweep.sweep)
+app.command("sweep")(sweep.sweep)
 app.command("evaluate", cls=taking("frz.evaluation.settings:EvaluateSettings"))(evaluate.evaluate)
+app.command("bench")(bench.bench)
+app.command("compare")(compare.compare)
 app.command("predict")(evaluate.predict)
 app.command("export")(export.export)
 app.command("ls")(show.ls)

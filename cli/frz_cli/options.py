@@ -24,3 +24,6 @@ SetBelow: TypeAlias = Annotated[
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout; logs stay on stderr.")
 ]
+Tensorboard: TypeAlias = Annotated[
+    bool, typer.Option("--tensorboard", help="Write TensorBoard files too, into tensorboard/ of the run.")
+]

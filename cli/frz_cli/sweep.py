@@ -18,20 +18,21 @@ def sweep(
         str | None, typer.Option("--features", metavar="NAME", help="Feature store, in place of the config's.")
     ] = None,
     artifacts: options.Artifacts = None,
-    overrides: options.SetBelow = None,
+    overrides: options.Set = None,
     as_json: options.Json = False,
 ) -> None:
-    """Train many heads at once: a grid, random draws or a search over any key of a head's config.
+    """Stage 2 for many heads at once.
 
-    Every head is saved as if trained alone. The same command continues a sweep that was broken off.
+    A grid, random draws or a search over any key of a head's config, from one read of the features. Every head is saved as if trained alone. The same command continues a sweep that was broken off.
     """
     from frz.artifacts import root
     from frz.config import read_yaml
     from frz.evaluation.sweep_plots import draw
+    from frz.location import location
     from frz.sweep.run import sweep as run
 
     result = run(read_yaml(config, overrides or ()), root(artifacts), str(config), features)
-    result["plots"] = draw(Path(result["path"]))
+    result["plots"] = draw(location(result["path"]))
     if not as_json:
         shown = "points" if len(result["heads"]) > len(result["points"]) else "heads"
         rows = [{key: row[key] for key in row if not key.startswith("val/")} for row in result[shown][:SHOWN]]

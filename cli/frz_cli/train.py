@@ -28,6 +28,7 @@ class Residency(StrEnum):
 
 def backbone(
     config: Config,
+    tensorboard: options.Tensorboard = False,
     artifacts: options.Artifacts = None,
     overrides: options.Set = None,
     as_json: options.Json = False,
@@ -41,7 +42,8 @@ def backbone(
     from frz.pretrain import train
 
     _quiet_beside_the_first()
-    _tell(train(read_yaml(config, overrides or ()), root(artifacts), str(config)), as_json)
+    chosen = ["trainer.tensorboard=true"] if tensorboard else []
+    _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config)), as_json)
 
 
 def head(
@@ -52,6 +54,7 @@ def head(
     data: Annotated[
         str | None, typer.Option("--data", metavar="NAME", help="Data set (muon-sim@2), in place of the config's.")
     ] = None,
+    tensorboard: options.Tensorboard = False,
     residency: Annotated[
         Residency | None,
         typer.Option("--residency", help="Where prepared events lie while the head trains; default where they fit."),
@@ -70,6 +73,7 @@ def head(
 
     _quiet_beside_the_first()
     chosen = [f"features.data={data}"] if data else []
+    chosen += ["trainer.tensorboard=true"] if tensorboard else []
     chosen += [f"loading.residency={residency.value}"] if residency else []
     _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), features), as_json)
 
@@ -83,8 +87,13 @@ def _quiet_beside_the_first() -> None:
 
 
 def _tell(result: dict[str, Any], as_json: bool) -> None:
+    """Print what came of a training, and draw its learning curves where it lies."""
+    from frz.evaluation.curves import draw
+    from frz.location import location
     from frz.training.distributed import first_process
 
     if not first_process():
         return
+    if curves := draw(location(result["path"])):
+        result = {**result, "curves": curves}
     emit(result if as_json else {key: value for key, value in result.items() if key not in AT_LENGTH}, as_json)

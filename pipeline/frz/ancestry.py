@@ -171,7 +171,7 @@ def compare(one: str, other: str, folder: Path) -> dict[str, Any]:
         return {"same": not found and not origins, **found.summary(MOST_IDS), "about": origins}
     cards = [artifacts.card(path) for path in (a.path, b.path)]
     made_from = [flat({key: card.get(key) for key in ("data", "features", "fingerprint")}) for card in cards]
-    configs = [flat(_config(path)) for path in (a.path, b.path)]
+    configs = [flat(config_of(path)) for path in (a.path, b.path)]
     for where in (*made_from, *configs):
         where.pop("features.store", None)  # a place, not what it was made from
     metrics = [_numbers(card) for card in cards]
@@ -195,13 +195,15 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Keys whose values differ, with both."""
-    keys = dict.fromkeys([*one, *other])
-    return {key: [one.get(key), other.get(key)] for key in keys if one.get(key) != other.get(key)}
+def differing(*each: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Keys whose values are not the same in all mappings, with the value in each."""
+    keys = dict.fromkeys(key for values in each for key in values)
+    found = {key: [values.get(key) for values in each] for key in keys}
+    return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
 
 
-def _config(run: Path) -> dict[str, Any]:
+def config_of(run: Path) -> dict[str, Any]:
+    """What a run was asked for ({} if that is lost)."""
     file = run / "config.yaml"
     return dict(yaml.safe_load(file.read_text())) if file.is_file() else {}
 

@@ -1,6 +1,6 @@
 """What lies in the artifacts folder: one row per artifact, or all that is recorded about one.
 
-Reads snapshots, cards and headers, never values, so it answers at once however large the arrays are.
+Reads snapshots, cards, commit records and headers, never values, so it answers soon however large the arrays are.
 """
 
 import json
@@ -13,6 +13,8 @@ from typing import Any
 from frz import artifacts
 from frz.config import digest_of
 from frz.errors import CheckpointError, ConfigError, DamageError
+from frz.store.codecs import Codec
+from frz.store.packed import packed
 from frz.store.part import committed, part_name
 from frz.store.reader import EventStore
 
@@ -108,6 +110,9 @@ def describe(spec: str, folder: Path) -> dict[str, Any]:
 def describe_store(path: Path, version: int) -> dict[str, Any]:
     """Sizes, arrays, splits and provenance of one version of an event store, and what its types cost if measured.
 
+    `bytes` are those of the values, `stored_bytes` those of the files that hold them, offsets with them; `codec` is
+    what the stored parts have, a list of them where they differ.
+
     Raises
     ------
     StoreError
@@ -116,15 +121,16 @@ def describe_store(path: Path, version: int) -> dict[str, Any]:
     store = EventStore(path, version)
     snapshot, schema = store.snapshot, store.schema
     counts = {axis: sum(column) for axis, column in snapshot.parts.counts.items()}
-    largest = snapshot.largest()
+    largest, stored = snapshot.largest(), packed(store)
     arrays = {
         name: {
             "dtype": array.dtype,
             "shape": ["n", *array.shape],
             "role": array.role,
             "unit": array.unit,
-            "codec": array.codec,
+            "codec": _one_or_all(stored[name].codecs) if name in stored else array.codec,
             "bytes": store.nbytes(name),
+            "stored_bytes": stored[name].bytes if name in stored else 0,
             "description": array.description,
         }
         for name, array in sorted(schema.arrays.items())
@@ -140,6 +146,7 @@ def describe_store(path: Path, version: int) -> dict[str, Any]:
         "parts": store.n_parts,
         "parts_in_place": _in_place(store),
         "bytes": sum(array["bytes"] for array in arrays.values()),
+        "stored_bytes": sum(array.bytes for array in stored.values()),
         "splits": {name: _n_events(store, name) for name in snapshot.split.fractions},
         "axes": {
             name: {
@@ -192,6 +199,10 @@ def _in_place(store: EventStore) -> str:
     named = {part_name(group, key) for group, pieces in store.snapshot.parts.groups.items() for key in pieces.key}
     missing = len(named - there)
     return f"{missing} of {len(named)} missing: run 'frz verify {store.root}'" if missing else "all"
+
+
+def _one_or_all(codecs: list[Codec]) -> Codec | list[Codec]:
+    return codecs[0] if len(codecs) == 1 else codecs
 
 
 def _n_events(store: EventStore, split: str) -> int | None:

@@ -60,6 +60,20 @@ def location(where: str | Path) -> Path:
     return cast(Path, made)
 
 
+def refuse_remote(path: Path) -> None:
+    """Refuse a place on an object store for a file that people take with them.
+
+    Raises
+    ------
+    ConfigError
+        If it is one, also where pathlib has taken a slash from its URL.
+    """
+    if is_remote(path) or _URL.match(str(path)):
+        scheme = str(path).partition(":")[0]
+        way_out = "give a local file or folder, and copy it there"
+        raise ConfigError("is written to this machine alone", where=f"{scheme}://…", way_out=way_out)
+
+
 def is_remote(path: Path) -> bool:
     """Whether a path is of an object store."""
     return not isinstance(path, Path)
@@ -116,8 +130,13 @@ def read_bytes(path: Path) -> bytes:
     if not is_remote(path):
         return path.read_bytes()
     fs, name = filesystem(path)
-    content: bytes = fs.cat_file(name)
+    content: bytes = fs.cat_file(name, **in_one_request(fs))
     return content
+
+
+def in_one_request(fs: Any) -> dict[str, int]:
+    """What tells a file system to get an object without a look at its size first: s3fs would fetch ranges at once."""
+    return {"max_concurrency": 1} if "s3" in fs.protocol else {}
 
 
 def children(folder: Path) -> list[Path]:

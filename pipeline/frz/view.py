@@ -55,7 +55,7 @@ class StoreView(EventStore):
         """An array as a lazy dask array, (members of the axis, *trailing shape).
 
         One chunk per part, read when it is computed, from as many threads as dask uses. Offsets (n_parent + 1,) are
-        counted over all events and come in one piece.
+        counted over all events and come in one piece. Sums and means of float16 overflow: `.astype("float32")` first.
         """
         import dask
         import dask.array

@@ -22,8 +22,12 @@ COMMANDS = [
     "data",
     "train-backbone",
     "extract",
+    "sweep",
     "train-head",
+    "sweep",
     "evaluate",
+    "bench",
+    "compare",
     "predict",
     "export",
     "ls",
@@ -85,6 +89,34 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(arguments: list[str], 
     assert named in result.stderr
     assert result.stderr.endswith(f"{way_out}\n")
     assert result.stderr.count("\n") == 1
+
+
+def test_two_questions_at_once_are_refused() -> None:
+    result = frz("extract", "--ckpt", "tiny", "--fidelity", "--dry-run")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: --fidelity and --dry-run are different questions; ask one of them\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "tiny", "--data", "tiny", "--out", "s3://bucket/rows.parquet"],
+        ["evaluate", "tiny", "--set", "report=s3://bucket/report.html"],
+        ["export", "datasets/tiny", "s3://bucket/out", "--format", "parquet"],
+    ],
+)
+def test_what_people_take_with_them_is_not_written_to_an_object_store(
+    arguments: list[str], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = frz(*arguments, "--artifacts", str(tiny))
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: s3://…: is written to this machine alone; give a local file or folder, and copy it there\n"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("arguments", [[], ["data"]])

@@ -21,7 +21,8 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def replace(target: str) -> Mock:
         module, _, name = target.rpartition(".")
-        stand_in: Mock = create_autospec(getattr(importlib.import_module(module), name), return_value={"events": 3})
+        stand_in: Mock = create_autospec(getattr(importlib.import_module(module), name))
+        stand_in.return_value = {"events": 3, "path": "x"}
         monkeypatch.setattr(target, stand_in)
         return stand_in
 
@@ -65,8 +66,20 @@ HERE, SET = Path("there"), ["--set", "a.b=1", "--set", "c=x"]
             "frz.heads.run.train",
             ({"name": "a", "features": {"data": "muon-sim@2"}}, HERE, "run.yaml", None),
         ),
+        (
+            ["train-backbone", "run.yaml", "--tensorboard"],
+            "frz.pretrain.train",
+            ({"name": "a", "trainer": {"tensorboard": True}}, HERE, "run.yaml"),
+        ),
+        (
+            ["train-head", "run.yaml", "--tensorboard"],
+            "frz.heads.run.train",
+            ({"name": "a", "trainer": {"tensorboard": True}}, HERE, "run.yaml", None),
+        ),
         (["train-head", "run.yaml"], "frz.heads.run.train", ({"name": "a"}, HERE, "run.yaml", None)),
         (["evaluate", "eta", *SET], "frz.evaluation.run.evaluate", ("eta", HERE, {"a": {"b": 1}, "c": "x"})),
+        (["compare", "eta", "phi"], "frz.evaluation.compare.compare", (["eta", "phi"], HERE, "test")),
+        (["compare", "a", "b", "--split", "val"], "frz.evaluation.compare.compare", (["a", "b"], HERE, "val")),
         (
             ["predict", "eta", "--data", "velo", "--out", "p.parquet"],
             "frz.joint.predict.predict",
@@ -84,7 +97,30 @@ def test_a_command_calls_the_library_and_prints_its_result(
     result = CliRunner().invoke(app, [*arguments, "--artifacts", "there", "--json"], catch_exceptions=False)
     assert result.exit_code == 0
     stand_in.assert_called_once_with(*expected)
-    assert json.loads(result.stdout) == {"events": 3}
+    assert json.loads(result.stdout) == {"events": 3, "path": "x"}
+
+
+def test_a_bench_is_a_row_per_way_and_a_sentence(library: Any) -> None:
+    row = {"events_per_s": 1234.5, "epoch_s": 2.0, "over_frozen": 1.0, "memory": 5e8, "device_memory": None}
+    shares = {"reading": 0.25, "copies": 0.0, "compute": 0.75}
+    stand_in = library("frz.joint.bench.bench")
+    stand_in.return_value = {
+        "head": "a",
+        "prepare": {"events_per_s": 100.0, "seconds_for_all": 3.0, "bytes": 7},
+        "left_out": {"joint": "no backbone"},
+        "ways": {"frozen": row | shares},
+        "advice": "do that",
+    }
+    arguments = ["bench", "run.yaml", "--seconds", "2", "--artifacts", "there"]
+    assert json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)["ways"]["frozen"]["reading"] == 0.25
+    stand_in.assert_called_once_with({"name": "a"}, HERE, "run.yaml", seconds=2.0)
+    lines = CliRunner().invoke(app, arguments).stdout.splitlines()
+    assert [" ".join(line.split()) for line in lines] == [
+        *("head a", "joint is left out no backbone", "prepare, once 3 s (100 events/s)", "ways"),
+        "events/s s per epoch × frozen memory reading copies compute",
+        "frozen 1,234 2 1 500 MB 25% 0% 75%",
+        "do that.",
+    ]
 
 
 def test_data_show_describes_the_version_that_was_named(library: Any) -> None:
@@ -94,7 +130,7 @@ def test_data_show_describes_the_version_that_was_named(library: Any) -> None:
         (store / "snapshots" / f"{version}.json").write_text("{}")
     stand_in = library("frz.inventory.describe_store")
     result = CliRunner().invoke(app, ["data", "show", "tiny@1", "--artifacts", "there", "--json"])
-    assert json.loads(result.stdout) == {"events": 3}
+    assert json.loads(result.stdout) == {"events": 3, "path": "x"}
     stand_in.assert_called_once_with(store, 1)
 
 
@@ -172,12 +208,43 @@ def test_an_evaluation_is_rows_of_numbers_with_their_intervals(library: Any) -> 
     assert "outside" in CliRunner().invoke(app, ["evaluate", "muon"]).stdout
 
 
+def test_heads_stand_side_by_side_and_the_best_is_marked(library: Any) -> None:
+    cells = {"a@1": {"value": 0.5, "low": 0.49, "high": 0.51}, "b@2": {"value": 0.6, "low": None, "high": None}}
+    result = {
+        "split": "test",
+        "events": 30,
+        "resamples": 200,
+        "heads": {"a@1": {"epochs": 3}, "b@2": {"epochs": 4}},
+        "config": {"trainer.lr": {"a@1": 0.1, "b@2": 0.2}},
+        "made_from": {},
+        "metrics": {"eta/width": {"best": "a@1", "heads": cells}},
+    }
+    library("frz.evaluation.compare.compare").return_value = result
+    lines = CliRunner().invoke(app, ["compare", "a", "b"]).stdout.splitlines()
+    assert [" ".join(line.split()) for line in lines] == [
+        *("split test", "events 30", "resamples 200"),
+        *("heads", "epochs", "a@1 3", "b@2 4"),
+        *("config", "a@1 b@2", "trainer.lr 0.1 0.2"),
+        *("metrics", "a@1 b@2", "eta/width 0.5 (0.49 to 0.51) * 0.6"),
+    ]
+
+
 def test_a_training_ends_in_few_lines_and_whole_json(library: Any) -> None:
     result = {"path": "x", "status": "trained", "epoch_metrics": {"best": {"loss": 1}}, "versions": {"torch": "2"}}
     library("frz.pretrain.train").return_value = result
     assert json.loads(CliRunner().invoke(app, ["train-backbone", "run.yaml", "--json"]).stdout) == result
     lines = CliRunner().invoke(app, ["train-backbone", "run.yaml"]).stdout.splitlines()
     assert [line.split() for line in lines] == [["path", "x"], ["status", "trained"]]
+
+
+def test_a_training_ends_with_a_picture_of_its_curves(library: Any) -> None:
+    run = Path("runs/x")
+    run.mkdir(parents=True)
+    line = {"epoch": 1, "lr": 1e-3, "train/loss": 1.0, "val/loss": 2.0}
+    (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    library("frz.heads.run.train").return_value = {"path": str(run), "status": "trained"}
+    assert "curves  runs/x/curves.png" in CliRunner().invoke(app, ["train-head", "run.yaml"]).stdout
+    assert (run / "curves.png").stat().st_size > 1000
 
 
 def test_an_empty_folder_says_how_to_begin(tmp_path: Path) -> None:

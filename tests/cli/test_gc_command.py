@@ -74,6 +74,28 @@ def test_a_version_that_a_head_was_trained_on_is_dropped_after_the_head(gc: Gc, 
     assert "the version is dropped" in done.stdout
 
 
+def test_a_version_that_is_lost_is_given_up(gc: Gc, folder: Path) -> None:
+    shutil.rmtree(folder / "heads")
+    store = names.features("tiny", folder).path
+    for kind in ("snapshots", "copies"):
+        (store / kind / "1.json").unlink()
+    told = CliRunner().invoke(app, ["repair", store.name, "--artifacts", str(folder)])
+    assert told.exit_code == 1
+    command = ["--drop", f"{store}@1", "--yes"]
+    assert f"version 1 is lost, and no other version needs it: 'frz gc {' '.join(command)}' gives it up" in told.stdout
+    done = CliRunner().invoke(app, ["gc", *command, "--artifacts", "elsewhere"])
+    assert done.exit_code == 0, done.output
+    assert done.stderr == f"version 1 of {store} is dropped\n0 B removed\n"
+    assert CliRunner().invoke(app, ["verify", str(store)]).exit_code == 0
+
+
+def test_a_store_by_its_path_is_asked_what_refers_to_it_where_it_lies(gc: Gc, folder: Path) -> None:
+    store = names.features("tiny", folder).path
+    refused = CliRunner().invoke(app, ["gc", "--drop", f"{store}@1", "--yes", "--artifacts", "elsewhere"])
+    assert "heads/tiny@" in refused.stderr
+    assert "refer to it; remove these first" in refused.stderr
+
+
 def test_beside_a_worker_it_says_why_so_little_goes(gc: Gc, folder: Path) -> None:
     with Leases(folder / "datasets" / "begun").hold():
         result = gc("--grace", "0s", "--yes")
@@ -86,7 +108,7 @@ def test_beside_a_worker_it_says_why_so_little_goes(gc: Gc, folder: Path) -> Non
     [
         (["beguun"], "no store 'beguun'; did you mean 'begun'?"),
         (["--drop", "begun"], "'begun' names no version; give NAME@N"),
-        (["--drop", "begun@1"], "no such version; versions: []"),
+        (["--drop", "begun@1"], "no such version; versions: none"),
         (["--grace", "day"], "'day' is no time; give a number and s, m, h or d"),
     ],
 )

@@ -54,6 +54,11 @@ def test_a_damaged_store(artifacts: Path) -> None:
     assert (damage["thing"], damage["what"]) == ("shard", "the checksum does not fit")
 
 
+def test_versions_are_listed_as_people_write_them(artifacts: Path) -> None:
+    result = frz("verify", "tiny", "--version", "7", "--artifacts", str(artifacts))
+    assert result.stderr.endswith("no version 7; versions: 1\n")
+
+
 @pytest.mark.parametrize("arguments", [["tini"], ["tiny@7"], ["tiny", "--version", "7"]])
 def test_what_is_not_there_is_a_user_error(artifacts: Path, arguments: list[str]) -> None:
     result = frz("verify", *arguments, "--artifacts", str(artifacts))

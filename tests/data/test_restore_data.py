@@ -192,14 +192,40 @@ def test_static_arrays_come_from_the_source_or_from_what_the_events_have(
     assert whole(root)
 
 
+def truncate(root: Path, name: str) -> None:
+    (place,) = (root / "static.zarr").glob(f"{name}-*")
+    next(path for path in place.rglob("0") if path.is_file()).write_bytes(b"")
+
+
+def test_a_static_array_waits_for_the_parts_that_it_is_made_of(root: Path, folder: Path, tmp_path: Path) -> None:
+    add("d", labels(folder, range(20, 120)), tmp_path)
+    truncate(root, "added.y.id")  # ids are in the part of events that is lost too
+    lose(root, 2)
+    assert [(outcome.repaired, outcome.how) for outcome in mend(root)] == [(True, "made again")] * 2
+    assert whole(root)
+
+
+def test_a_column_that_is_gone_twice_is_told_by_its_table_alone(root: Path, folder: Path, tmp_path: Path) -> None:
+    table = labels(folder, range(20, 120))
+    add("d", table, tmp_path)
+    truncate(root, "added.y.value")
+    lose(root, 0, group="added-y")
+    way_out = f"run 'frz data add {root} TABLE' with the table that the column came from, then 'frz repair {root}'"
+    outcomes = mend(root)
+    assert [outcome.repaired for outcome in outcomes] == [False, False]
+    assert all(outcome.how.endswith(way_out) for outcome in outcomes)
+    add(str(root), table, tmp_path)
+    assert all(outcome.same for outcome in mend(root))
+    assert whole(root)
+
+
 def test_a_table_with_more_events_is_added_again(root: Path, folder: Path, tmp_path: Path) -> None:
     table = labels(folder, range(300))
     added = add("d", table, tmp_path)
-    (place,) = (root / "static.zarr").glob("added.y.value-*")
-    next(path for path in place.rglob("0") if path.is_file()).write_bytes(b"")
+    truncate(root, "added.y.value")
     (outcome,) = mend(root)
     assert not outcome.repaired
-    assert "run 'frz data add' with that table again" in outcome.how
+    assert f"had other events too; run 'frz data add {root} TABLE' with the table" in outcome.how
     assert add("d", table, tmp_path)["version"] == added["version"]
     assert whole(root)
 

@@ -217,6 +217,21 @@ def test_training_curves_leave_out_what_an_epoch_has_not():
     drawn(figure)
 
 
+def test_parts_of_the_loss_and_the_metric_have_panels_of_their_own():
+    parts = [f"part{i}" for i in range(9)]
+    values = {f"{split}/{part}": 3.0 for split in ("train", "val") for part in parts}
+    epochs = [{"epoch": e, "lr": 1e-3, "train/loss": 2.0, "val/loss": 1.0, **values} for e in (0.5, 1)]
+    for line in epochs:
+        line |= {"val/slots": 950.0, "val/q/auc": line["epoch"]}
+    loss, others, metric, rate = plots.training_curves(epochs, 0.5, "val/q/auc").axes
+    assert [line.get_label() for line in others.lines] == parts
+    assert len({(line.get_color(), line.get_linestyle()) for line in others.lines}) == 9
+    np.testing.assert_array_equal(metric.lines[0].get_xydata(), [[0.5, 0.5], [1, 1]])
+    assert loss.lines[-1].get_label() == "kept: epoch 0.5"
+    assert rate.get_ylabel() == "learning rate"
+    assert len(plots.training_curves(epochs, 0.5, "val/part3").axes) == 3
+
+
 def test_long_curves_have_no_marks():
     epochs = [{"epoch": i, "lr": 1e-3, "train/loss": 1 / i} for i in range(1, plots.MARKED + 2)]
     assert plots.training_curves(epochs).axes[0].lines[0].get_marker() == "None"

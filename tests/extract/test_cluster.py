@@ -175,6 +175,11 @@ def test_numbers_that_make_no_sense_are_refused(chosen):
         Workers(**chosen)
 
 
+def test_no_threads_are_said_as_they_were_given():
+    with pytest.raises(ConfigError, match="^2 workers with 0 threads; give at least 1$"):
+        Workers(2, threads=0)
+
+
 def test_devices_are_dealt_in_turn(monkeypatch):
     assert cluster._environments(2, torch.device("cpu")) == [{}, {}]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")

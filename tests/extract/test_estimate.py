@@ -44,8 +44,8 @@ def test_bytes_are_predicted_within_a_percent(mine, dtype):
     assert set(predicted["stages"]) == {"read", "forward", "encode", "write"}
     result = extract("tiny", mine, settings=settings)["prediction"]
     files = [path for path in (mine / "out/events.zarr").glob("*/**/*") if path.is_file()]
-    assert result["bytes"]["actual"] == sum(path.stat().st_size for path in files)
-    assert close(result["bytes"], 0.01)
+    assert result["bytes_written"]["actual"] == sum(path.stat().st_size for path in files)
+    assert close(result["bytes_written"], 0.01)
     for name, row in result["arrays"].items():
         assert close(row, 0.01), (name, row)
     assert set(EventStore(mine / "out").schema.arrays) < set(result["arrays"])
@@ -58,7 +58,7 @@ def test_a_new_version_is_predicted_for_what_it_adds(mine):
     predicted = extract("tiny", mine, settings=fp32, dry_run=True)
     result = extract("tiny", mine, settings=fp32)
     assert result["events_run"] == predicted["events_run"] < 400
-    assert close(result["prediction"]["bytes"], 0.01)
+    assert close(result["prediction"]["bytes_written"], 0.01)
 
 
 def test_where_nothing_is_left_nothing_is_predicted(mine):

@@ -9,11 +9,13 @@ import torch
 
 from conftest import TINY_BACKBONE, tiny_recipe
 from frz import artifacts as names
+from frz import progress
 from frz.data.build import build
-from frz.errors import CheckpointError, IdentityError, StoreError
+from frz.errors import CheckpointError, ConfigError, IdentityError, StoreError
 from frz.extract import canary, engine
 from frz.extract.opening import open_both
 from frz.extract.run import extract
+from frz.inventory import describe_store
 from frz.loading.batch import to_batch
 from frz.pretrain import train
 from frz.store import EventStore, part, snapshot
@@ -88,6 +90,23 @@ def test_a_store_of_other_weights_is_refused_with_both_fingerprints(mine):
     assert names.versions(root) == [1]
 
 
+@pytest.mark.parametrize("key", ["batch_size", "max_members"])
+@pytest.mark.parametrize("value", [0, -5])
+def test_batches_that_cannot_be_are_refused(tiny, key, value):
+    with pytest.raises(ConfigError, match=rf"^extract: {key} = {value}: should be greater than or equal to 1$"):
+        extract("tiny", tiny, settings={key: value})
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_is_no_place_for_features_is_refused(tiny, tmp_path, dry_run):
+    data, file = names.dataset("tiny", tiny).path, tmp_path / "head.yaml"
+    file.write_text("")
+    with pytest.raises(IdentityError, match=r"holds a data set, not features; .*--set out=DIR"):
+        extract("tiny", tiny, settings={"out": data}, dry_run=dry_run)
+    with pytest.raises(ConfigError, match=r"head.yaml: is a file; .*--set out=DIR"):
+        extract("tiny", tiny, settings={"out": file}, dry_run=dry_run)
+
+
 def test_float16_is_the_default_and_other_types_are_other_features(mine):
     differs = r"hit/embedding \(float32\[8\] there, float16\[8\] asked for\)"
     with pytest.raises(IdentityError, match=f"{differs}.*To redo: 320 events"):
@@ -100,7 +119,7 @@ def test_float16_is_the_default_and_other_types_are_other_features(mine):
     np.testing.assert_allclose(store.array("hit/embedding"), exact.array("hit/embedding"), atol=2e-3)
 
 
-def test_a_packed_store_of_bfloat16_holds_what_is_computed_and_a_new_codec_costs_nothing(mine, monkeypatch):
+def test_a_packed_store_of_bfloat16_holds_what_is_computed_and_a_new_codec_costs_nothing(mine, monkeypatch, capsys):
     chosen = {"out": str(mine / "short"), "codec": "archive"}
     store = EventStore(extract("tiny", mine, settings=chosen)["path"])
     rounded = torch.from_numpy(features(mine).array("hit/embedding")).bfloat16().float().numpy()
@@ -112,8 +131,13 @@ def test_a_packed_store_of_bfloat16_holds_what_is_computed_and_a_new_codec_costs
     np.testing.assert_array_equal(one, found[hits[200] : hits[201]])
     monkeypatch.setattr(engine, "forward", None)  # any forward pass would fail
     other = chosen | {"codec": "compact", "dtype": {"*/embedding": "bfloat16", "*logit": "bfloat16"}}
+    progress.show("lines")
     result = extract("tiny", mine, settings=other)
     assert (result["version"], result["events_run"]) == (1, 0)
+    assert "another codec than before is for new parts; to pack all anew, give --set out=DIR" in capsys.readouterr().err
+    assert result["stored_bytes"] < result["bytes"]
+    told = describe_store(store.root, 1)["arrays"]["hit/embedding"]
+    assert (told["codec"], told["bytes"]) == ("archive", store.nbytes("hit/embedding"))
 
 
 def test_annotations_are_redone_without_a_forward_pass(mine, monkeypatch):

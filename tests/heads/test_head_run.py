@@ -10,7 +10,9 @@ import pytest
 
 from conftest import TINY_BACKBONE, TINY_HEAD
 from frz import artifacts as names
+from frz.data.add import add
 from frz.errors import CheckpointError, ConfigError, IdentityError, TrainingError
+from frz.extract.run import extract
 from frz.heads.contract import Head
 from frz.heads.prefix import prepare
 from frz.heads.regression import RegressionHead
@@ -246,3 +248,20 @@ def test_other_heads_train_and_are_found_again(head, mine):
     again = score(loaded, prepare(loaded, store), store.split("test"))
     assert again == card["metrics"]["test"]
     assert again["head"]["slots"] > 0
+
+
+def test_labels_added_to_events_are_classified(mine, tmp_path):
+    store = EventStore(names.dataset("tiny", mine).path)
+    events = store.range(0, store.n_events)
+    rows = ["id,busy", *(f"{i},{int(n > 1)}" for i, n in zip(events["event/id"], store.lengths("track"), strict=True))]
+    (tmp_path / "labels.csv").write_text("\n".join(rows[:-5]))  # five events have none
+    add("tiny", tmp_path / "labels.csv", mine)
+    extract("tiny", mine, data="tiny@2", settings={"dtype": "float32"})
+    model = {"rows": "event", "target": "event/busy", "field": "busy", "inputs": ["hit/embedding", "query/embedding"]}
+    features = {"backbone": "tiny", "data": "tiny@2"}
+    card = train({**TINY_HEAD, "name": "busy", "head": "mlp-classifier", "features": features, "model": model}, mine)
+    loaded, _ = load_head("busy", mine)
+    table = prepare(loaded, EventStore(names.features("tiny", mine).path))
+    assert (~table.array("event/counts")).sum() == 5
+    assert 0 <= card["metrics"]["test"]["head"]["busy/auc"] <= 1
+    assert card["metrics"]["test"]["training_mean"]["busy/auc"] == 0.5

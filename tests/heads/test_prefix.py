@@ -8,9 +8,10 @@ import torch
 
 from conftest import TINY_HEAD
 from frz import artifacts as names
-from frz.config import parse
+from frz.config import import_class, parse
 from frz.errors import ConfigError, StoreError
 from frz.heads import prefix
+from frz.heads.contract import HEADS
 from frz.heads.prefix import identity, keep, prepare, prepared
 from frz.heads.regression import RegressionHead
 from frz.heads.settings import RegressionConfig
@@ -113,9 +114,11 @@ def test_other_settings_are_another_prefix(store, change):
     assert_same(other, prepare(build(store, **change)[0], store))
 
 
-def test_keys_that_are_left_out_of_the_identity_change_nothing(store):
-    fields = RegressionConfig.model_fields
-    assert RegressionHead.not_in_prefix <= fields.keys()
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_keys_that_are_left_out_of_the_identity_are_keys(name):
+    head = import_class(HEADS[name], HEADS, "head")
+    assert "loss_weight" in head.not_in_prefix
+    assert head.not_in_prefix <= head.Config.model_fields.keys()
 
 
 def test_changed_code_is_another_prefix(store, monkeypatch):

@@ -85,6 +85,21 @@ def test_event_vector_pools_any_axis_and_takes_its_own():
     assert 0 <= metrics["label/auc"] <= 1
 
 
+@pytest.mark.parametrize(("dtype", "missing"), [("int32", -1), ("float32", np.nan)])
+def test_events_without_a_label_are_answered_for_and_do_not_count(dtype, missing):
+    schema, events = labelled()
+    arrays = schema.arrays | {"event/label": Array(dtype=dtype, role="target")}
+    events["event/label"] = events["event/label"].astype(dtype)
+    events["event/label"][[1, 4]] = missing
+    config = {"rows": "event", "target": "event/label", "field": "label", "inputs": ["event/summary"]}
+    head = ClassifierHead(parse(ClassifierConfig, config, "test"), Schema(axes=schema.axes, arrays=arrays)).eval()
+    prepared = head.prepare(events)
+    assert prepared["event/counts"].tolist() == [True, False, True, True, False, True]
+    head.fit([prepared])
+    assert head.targets.share.tolist() == [0.75, 0.25]
+    assert len(head.predict(to_batch(prepared, head.prepared))["event/label"]) == 6
+
+
 def test_parameters_of_the_published_classifiers():
     schema, _ = labelled()
     wide = Array(dtype="float32", shape=(256,), role="feature")

@@ -44,6 +44,12 @@ def source(store: EventStore, mode: str, **options: object) -> BlockSource:
     return BlockSource(held, BATCH, SPLIT, **{"order": ORDER, "seed": 3, **options})
 
 
+@pytest.fixture(params=[1, 3, 16], autouse=True)
+def _together(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that are gathered together: alone, a few, more than there are."""
+    monkeypatch.setattr("frz.loading.blocks.TOGETHER", request.param)
+
+
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> object:
     yield
@@ -117,6 +123,7 @@ def test_windows_are_cut_at_the_same_places_from_any_batch_on() -> None:
 def test_a_window_is_about_its_size() -> None:
     """Blocks that are shuffled together are read once; a batch that two windows share adds a few."""
     plan = a_plan()
+    assert [len(window.batches) % 3 for window in windows(plan, 0, ORDER.window, 3)][:-1] == [0] * 3
     read = [len(window.positions) for window in windows(plan, 0, ORDER.window)]
     assert len(read) == -(-len(SPLIT) // ORDER.window)
     assert max(read) <= 9 / 7 * (ORDER.window + BATCH * ORDER.block)

@@ -34,6 +34,17 @@ def test_every_kind_of_array_is_gathered_as_numpy_does(chosen: list[int]) -> Non
         assert torch.equal(found[name], values), name
 
 
+@given(st.lists(st.lists(st.integers(0, N - 1), max_size=9), min_size=1, max_size=6))
+def test_batches_that_are_gathered_together_are_the_same(chosen: list[list[int]]) -> None:
+    plan = [np.array(batch, np.int64) for batch in chosen]
+    for positions, found in zip(plan, ALL.batches(plan), strict=True):
+        expected = to_batch(TABLE.events(positions), SCHEMA)
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            assert found[name].dtype == values.dtype, name
+            assert torch.equal(found[name], values), name
+
+
 def test_there_is_something_to_refer_to() -> None:
     batch = ALL.take(np.arange(N))
     assert batch["query/first"].min() == -1

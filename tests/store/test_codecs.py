@@ -4,6 +4,7 @@ import mmap
 import shutil
 import warnings
 
+import numcodecs.registry
 import numpy as np
 import pytest
 import torch
@@ -275,3 +276,11 @@ def test_numcodecs_warn_plain_zarr_alone(tmp_path):
     same_bits(np.asarray(open_part(tmp_path, "events", record)["hit/x"]), values)
     with pytest.warns(UserWarning, match="Numcodecs codecs are not in the Zarr version 3 specification"):
         same_bits(zarr.open_array(folder, mode="r")[...], values)
+
+
+def test_a_codec_whose_package_is_not_there_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(numcodecs.registry.codec_registry, "bz2")
+    monkeypatch.delitem(numcodecs.registry.entries, "bz2", raising=False)
+    message = r"\[bytes, numcodecs.bz2, crc32c\] needs a package .*; run: pip install 'numcodecs\[bz2\]'$"
+    with pytest.raises(ConfigError, match=message):
+        codecs.refuse_lossy("hit/x", codecs.parse(["numcodecs.bz2"]), "float32", (3,))

@@ -58,6 +58,9 @@ def test_parquet(store, split, tmp_path):
                 found = column.to_numpy(zero_copy_only=False).reshape(wanted[name].shape)
                 np.testing.assert_array_equal(found, wanted[name])
                 assert found.dtype == wanted[name].dtype
+                if spec.columns:
+                    about = table.schema.field(name.partition("/")[2]).metadata
+                    assert json.loads(about[b"columns"]) == list(spec.columns)
         parent = "event" if axis == "event" else store.schema.axes[axis].parent
         if parent != "event":
             starts = ragged.edges(wanted, store.schema, parent)[:-1]

@@ -73,6 +73,42 @@ def test_a_server_without_put_if_absent_is_refused(bucket):
     assert objects.sizes(place) == {}
 
 
+@pytest.fixture
+def requests(root, monkeypatch):
+    """Every request to the object store from here on, by kind."""
+    fs, _ = filesystem(root)
+    ask, asked = type(fs)._call_s3, []
+
+    async def counted(self, method, *arguments, **options):
+        asked.append(method)
+        return await ask(self, method, *arguments, **options)
+
+    monkeypatch.setattr(type(fs), "_call_s3", counted)
+    return asked
+
+
+def test_nothing_is_asked_twice(root, requests):
+    record = write(root, 1, schema=SMALL)
+    place = root / "events.zarr" / part_name("events", record.key)
+    requests.clear()
+    assert find_part(root, "events", record.key) == record
+    assert find_part(root, "events", key_of(2)) is None
+    assert requests == ["get_object"] * 2
+    requests.clear()
+    open_part(root, "events", record).load(["event/id", "event/group"])
+    assert requests == ["get_object"] * 3
+    requests.clear()
+    n_bytes, changed = objects.measure(place)  # however many objects there are
+    assert n_bytes > 0
+    assert changed > 0
+    assert requests == ["list_objects_v2"]
+    leases = Leases(root)
+    assert leases.take("one")
+    requests.clear()
+    leases.release("one")
+    assert requests == ["get_object", "delete_object"]
+
+
 @pytest.mark.parametrize("kind", sorted(SCHEMAS))
 def test_parts_are_read_by_us_and_by_zarr(root, kind):
     import zarr

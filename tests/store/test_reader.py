@@ -153,6 +153,20 @@ def test_unknown_names_and_places_are_refused(store, tmp_path):
         EventStore(tmp_path / "nothing")
 
 
+def test_events_are_found_by_id(tmp_path):
+    schema = SCHEMAS["tracking"]
+    arrays = random_events(schema, 40, 2)
+    ids = np.random.default_rng(1).permutation(40) * 3 - 7
+    store = build(tmp_path, schema, arrays | {"event/id": ids}, PartLimits(events=9))
+    at = store.positions([-7, 110, 2, 110])
+    np.testing.assert_array_equal(store.events(at, ["event/id"])["event/id"], [-7, 110, 2, 110])
+    np.testing.assert_array_equal(store.positions(ids), np.arange(40))
+    assert store.positions(5).shape == (1,)
+    assert store.positions([]).tolist() == []
+    with pytest.raises(StoreError, match=r"no event of id 0, 1000, -9; the ids are the array event/id"):
+        store.positions([-7, 0, 1000, -9])
+
+
 @pytest.mark.parametrize(
     ("positions", "message"),
     [

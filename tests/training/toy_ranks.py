@@ -1,7 +1,8 @@
 """A small run by several processes: `torchrun --nproc_per_node 2 toy_ranks.py FOLDER [FATE]`.
 
-Makes one run per entry of `SETTINGS` in a folder of that name, `interrupted` by a Ctrl-C that only the last process
-hears, and continued. With a fate (`error`, `bug` or `kill`) that happens to the last process alone in its fifth loss.
+Makes one run per entry of `SETTINGS` in a folder of that name; `interrupted` by a Ctrl-C that only the last process
+hears, and continued; `left` likewise, and not continued. With a fate (`error`, `bug` or `kill`) that happens to the
+last process alone in its fifth loss.
 """
 
 import os
@@ -27,6 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "techniques": TECHNIQUES,
     "interrupted": TECHNIQUES,
+    "left": TECHNIQUES,
     "skip": {"skip_nonfinite": 3},
     "metric": {"monitor": "val/size", "monitor_mode": "max"},
 }
@@ -94,11 +96,13 @@ def main(folder: str, fate: str = "") -> None:
             run(Path(folder), "plain", world, before)
             return
         for name in SETTINGS:
-            if name == "interrupted":
+            if name in ("interrupted", "left"):
                 try:
                     run(Path(folder) / name, name, world, before)
                 except KeyboardInterrupt:
                     print(f"process {world.rank} was interrupted", flush=True)
+            if name == "left":
+                continue
             result = run(Path(folder) / name, name, world)
             assert result.resumed == (name == "interrupted")
 

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from frz.artifacts.places import (
     KINDS,
+    MADE_WITH,
     Kind,
     card,
     created,
@@ -237,8 +238,9 @@ def _find_one(spec: str, artifacts: Path, kind: Kind) -> Artifact:
 
 
 def _kind_of(store: Path) -> Kind:
-    """A path to a store does not say its kind; where it lies does."""
-    return "features" if store.resolve().parent.name == "features" else "datasets"
+    """A path to a store does not say its kind; where it lies does, and what extraction leaves there."""
+    lies = store.resolve().parent.name == "features"
+    return "features" if lies or (store / MADE_WITH).exists() else "datasets"
 
 
 def _split(spec: str, artifacts: Path, kind: Kind) -> tuple[Path, str]:
@@ -306,7 +308,10 @@ def _version(store: Path, selector: str) -> int:
     """Snapshot number for a selector: '' or 'latest', a number, or a prefix of a snapshot's hash (see `hash_fits`)."""
     numbers = versions(store)
     if not numbers:
-        way_out = f"run '{_MADE_BY[_kind_of(store)]}' to finish it"
+        of_features = _kind_of(store) == "features"
+        elsewhere = of_features and store.resolve().parent.name != "features"
+        command = _MADE_BY["features" if of_features else "datasets"] + (f" … --set out={store}" if elsewhere else "")
+        way_out = f"run '{command}' to finish it"
         raise StoreError("holds no version yet", where=str(store), way_out=way_out)
     if selector in ("", "latest"):
         return numbers[-1]

@@ -18,6 +18,9 @@ from frz.location import children, is_remote, location, read_bytes, refuse_missi
 Kind: TypeAlias = Literal["datasets", "features", "backbones", "heads"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+MADE_WITH = "made_with.json"
+"""Beside the snapshots of a feature store: what parts that no snapshot holds yet are made with."""
+
 
 def root(option: str | Path | None = None) -> Path:
     """Folder of all artifacts, or prefix of an object store: the option, else FRZ_ARTIFACTS, else `./artifacts`.

@@ -17,7 +17,7 @@ from frz.data.add import static_names
 from frz.data.columns import Column, group_of, is_missing
 from frz.data.source import Unit
 from frz.data.units import EVENTS, cut_unit, open_source, part_key, stored_schema, unit_key
-from frz.errors import FrzError, SourceError, StoreError
+from frz.errors import DamageError, FrzError, SourceError, StoreError
 from frz.store import repair as store_repair
 from frz.store.cut import PartLimits
 from frz.store.journal import Journal
@@ -145,10 +145,13 @@ class Restore:
                 continue
             if name in store.schema.static:
                 return self._origin(store.snapshot).source.static()[name]
-            if (found := _table_of(store, name, digest)) is not None:
+            try:
+                found = _table_of(store, name, digest)
+            except DamageError as error:
+                raise _lost(self.root, f"so are values of its events ({error.what})", name) from None
+            if found is not None:
                 return found
-        what = "the table that it was taken from had other events too"
-        raise StoreError(what, where=name, way_out="run 'frz data add' with that table again")
+        raise _lost(self.root, "the table that it was taken from had other events too", name)
 
     def _origin(self, made: Snapshot) -> Origin:
         if made.version not in self._origins:
@@ -189,11 +192,20 @@ class Restore:
         name = lost.group.removeprefix(group_of(""))
         values, rows = [], []
         for store, chosen, positions in shares(lost, self._version):
-            table = [store.static(key) for key in static_names(name)]
+            try:
+                table = [store.static(key) for key in static_names(name)]
+            except DamageError as error:
+                raise _lost(self.root, error.what, lost.group) from None
             column = Column(name, store.schema.arrays[f"{EVENT}/{name}"], *table)
             values.append({column.array: column.of(store.events(positions, [ID])[ID])})
             rows.append(chosen)
         return in_order(values, rows, store.schema)
+
+
+def _lost(root: Path, what: str, where: str) -> StoreError:
+    """Neither a column's table nor its values are whole: only the table outside tells it again."""
+    again = f"'frz data add {root} TABLE' with the table that the column came from, then 'frz repair {root}'"
+    return StoreError(what, where=where, way_out=f"run {again}")
 
 
 def _table_of(store: EventStore, static: str, digest: str) -> NDArray[Any] | None:

@@ -102,8 +102,8 @@ def plus_minus(value: float, up: float, down: float | None = None) -> str:
     return f"{value:.{digits}f} {errors}".replace("-", "−")
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as a PNG without background; the same figure gives the same bytes."""
+def png(figure: Figure, *, transparent: bool = True) -> bytes:
+    """A figure as a PNG, without background if asked; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, transparent=True, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, transparent=transparent, metadata={"Software": None})
     return buffer.getvalue()

@@ -24,6 +24,9 @@ SIZE = (5.2, 3.5)
 INK = "#222222"
 BLUE, ORANGE = "#0072b2", "#d55e00"
 """Told apart by colour-blind people (Okabe and Ito)."""
+COLOURS = (BLUE, ORANGE, "#009e73", "#cc79a7", "#56b4e9", "#e69f00", INK)
+DASHES = ("-", "--", ":")
+"""Of curves beside each other; the colours are Okabe's and Ito's too."""
 MARKS = (
     {"color": BLUE, "marker": "o", "markersize": 4.5},
     {"color": ORANGE, "marker": "D", "markersize": 4, "markerfacecolor": "white"},
@@ -47,29 +50,46 @@ def label(name: str, unit: str = "") -> str:
     return f"{symbol} [{unit}]" if unit not in ("", "1") else symbol
 
 
-def training_curves(epochs: Sequence[Mapping[str, Any]], best: int | None = None) -> Figure:
-    """Loss on the training and validation split, and learning rate, by epoch.
+def training_curves(epochs: Sequence[Mapping[str, Any]], best: float | None = None, metric: str = "val/loss") -> Figure:
+    """Loss on the training and validation split, its parts in validation, a metric, and learning rate, by epoch.
 
     Parameters
     ----------
     epochs : sequence of mapping
-        Lines of `metrics.jsonl`: `epoch`, `lr`, `train/loss`, `val/loss`; what is missing or None is left out.
-    best : int, optional
+        Lines of `metrics.jsonl`: `epoch`, `lr`, `train/loss`, `val/loss`, `train/...` and `val/...` of its parts; what
+        is missing or None is left out.
+    best : float, optional
         Epoch to mark: that of the weights that were kept.
+    metric : str
+        The one that decides which weights are best; has a panel if it is neither the loss nor a part of it.
     """
-    figure = Figure(figsize=SIZE, layout="constrained")
-    loss, rate = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    known = dict.fromkeys(key for e in epochs for key in e)
+    both = [key for key in known if key.startswith("val/") and key.replace("val/", "train/", 1) in known]
+    parts = [key for key in both if key != "val/loss"]
+    metrics = [metric] if metric in known and metric not in (*both, "train/loss") else []
+    shares = (3, *[2 for group in (parts, metrics) if group], 1)
+    figure = Figure(figsize=(SIZE[0], SIZE[1] * sum(shares) / 4), layout="constrained")
+    loss, *others, rate = figure.subplots(len(shares), 1, sharex=True, height_ratios=shares)
     for key, name, mark in (("train/loss", "training split", MARKS[0]), ("val/loss", "validation split", MARKS[1])):
-        points = [(e["epoch"], e[key]) for e in epochs if e.get(key) is not None]
-        if points:
-            style = mark if len(points) <= MARKED else {"color": mark["color"]}
-            loss.plot(*zip(*points, strict=True), label=name, linewidth=1.5, **style)
+        _curve(loss, epochs, key, name, mark)
+    for index, key in enumerate(parts):
+        line = {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
+        _curve(others[0], epochs, key, label(key.removeprefix("val/")), line | {"marker": "."})
+    for key in metrics:
+        _curve(others[-1], epochs, key, key, MARKS[1])
     points = [(e["epoch"], e["lr"]) for e in epochs if e.get("lr") is not None]
     if points:
         rate.plot(*zip(*points, strict=True), color=INK, linewidth=1.5, marker="." if len(points) < 3 else "")
     if best is not None:
-        loss.axvline(best, color=INK, linestyle=":", linewidth=1.2, label=f"kept: epoch {best}")
+        loss.axvline(best, color=INK, linestyle=":", linewidth=1.2, label=f"kept: epoch {best:g}")
     _dress(loss, "", "loss")
+    if parts:
+        _dress(others[0], "", "parts, validation")
+        others[0].margins(y=0.3)  # room for the names
+        others[0].legend(fontsize=7.5, labelcolor=INK, ncols=min(4, len(parts)), edgecolor="none", framealpha=0.7)
+    if metrics:
+        _dress(others[-1], "", "metric")
+        _legend(others[-1])
     _dress(rate, "epoch", "learning rate")
     rate.set_ylim(bottom=0)
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
@@ -78,6 +98,15 @@ def training_curves(epochs: Sequence[Mapping[str, Any]], best: int | None = None
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _legend(loss)
     return figure
+
+
+def _curve(axes: Axes, epochs: Sequence[Mapping[str, Any]], key: str, name: str, style: Mapping[str, Any]) -> None:
+    """One entry of the lines of metrics against the epoch; marks where there are few."""
+    points = [(e["epoch"], e[key]) for e in epochs if e.get(key) is not None]
+    if points:
+        bare = {kind: value for kind, value in style.items() if not kind.startswith("marker")}
+        chosen = style if len(points) <= MARKED else bare
+        axes.plot(*zip(*points, strict=True), label=name, linewidth=1.5, **chosen)
 
 
 def proportions(edges: Sequence[float], series: Mapping[str, Sequence[Mapping[str, Any]]], x: str, y: str) -> Figure:

@@ -4,9 +4,8 @@ Particular: it only writes down and plots what evaluation has counted, or counts
 the same artifacts give the same bytes.
 """
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ import numpy as np
 
 from frz import artifacts as names
 from frz import seen
-from frz.errors import CheckpointError, ConfigError
-from frz.evaluation import page, plots
+from frz.errors import ConfigError
+from frz.evaluation import curves, page, plots
 from frz.evaluation.head_section import Card, head_pieces
 from frz.heads.run import load_head
 from frz.store.atomic import write_file
 from frz.store.reader import EventStore
+from frz.training.history import history, kept
 from frz.training.record import METRICS
 
 SLOTS: Mapping[str, tuple[str, str]] = {
@@ -190,43 +190,19 @@ def _training(runs: Mapping[str, names.Run]) -> Iterator[str]:
     """Loss and learning rate of the runs."""
     cards: list[Card] = []
     for name, run in runs.items():
-        epochs = _epochs(run.path / METRICS)
+        epochs = history(run.path)
         if not epochs:
             yield page.paragraph(f"{name}: the run has left no {METRICS}.", "note")
             continue
-        best = _kept(epochs, run.weights)
+        best = kept(run.path, epochs, run.weights)
         caption = (
-            f"{name}, run {_run(run)}. Mean loss of each of {len(epochs)} epochs: on the training split while the "
-            f"weights change and dropout is on, on the validation split after the epoch. Below: the learning rate at "
-            f"the end of the epoch. The weights of epoch {best} are the ones measured here."
+            f"{name}, run {_run(run)}. Mean loss at {len(epochs)} points: on the training split since the point "
+            f"before, while the weights change and dropout is on; on the validation split there. Below: the parts "
+            f"of the loss there, and the learning rate. The weights of epoch {best:g} are the ones measured here."
         )
-        cards.append((plots.training_curves(epochs, best), f"training curves, {name}", caption))
+        cards.append((curves.figure(run.path, run.weights), f"training curves, {name}", caption))
     if cards:
         yield page.plots(cards)
-
-
-def _epochs(path: Path) -> list[dict[str, Any]]:
-    """Lines of the metrics of a run; none if there is no file.
-
-    Raises
-    ------
-    CheckpointError
-        If a line is damaged.
-    """
-    if not path.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise CheckpointError(f"not JSON lines ({error})", where=str(path), way_out="train again") from None
-
-
-def _kept(epochs: Sequence[Mapping[str, Any]], weights: str) -> int:
-    """Epoch whose weights are meant: the last, or the first with the lowest validation (else training) loss."""
-    monitored = "val/loss" if any(e.get("val/loss") is not None for e in epochs) else "train/loss"
-    known = [e for e in epochs if e.get(monitored) is not None]
-    found = min(known, key=lambda e: float(e[monitored])) if weights == "best" and known else epochs[-1]
-    return int(found["epoch"])
 
 
 def _tracking(result: Mapping[str, Any]) -> Iterator[str]:

@@ -68,7 +68,10 @@ class Workers:
 
     def __post_init__(self) -> None:
         if self.n < 1 or (self.threads is not None and self.threads < 1):
-            raise ConfigError(f"{self.n} workers with {self.threads or 'default'} threads", way_out="give at least 1")
+            raise ConfigError(
+                f"{self.n} workers with {'default' if self.threads is None else self.threads} threads",
+                way_out="give at least 1",
+            )
         if self.n > 1 and self.scheduler:
             raise ConfigError("both workers and a scheduler are given", way_out="give one of them")
         if self.n > 1 and self.threads is None:

@@ -8,7 +8,7 @@ the largest among them.
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,9 +26,10 @@ from frz.extract.pipeline import BYTES_AHEAD, JOBS_AHEAD, commit, to_run
 from frz.extract.work import Work
 from frz.loading.batch import to_batch, with_offsets
 from frz.loading.plan import plan_part
+from frz.location import is_remote
 from frz.progress import note
-from frz.store import atomic, ragged
-from frz.store.part import CommitRecord, PartRef, find_part, part_name
+from frz.store import atomic, objects, ragged
+from frz.store.part import CommitRecord, PartRef, part_name, read_records
 from frz.store.ragged import Index
 from frz.store.schema import EVENT, EventArrays
 
@@ -151,15 +152,15 @@ def compare(
     if said.get("of") != _key(work, identity) or said["events_run"] != n_run or not n_run:
         return None
     sizes: Counter[str] = Counter()
-    for job in jobs:
-        for group in job.keys:
-            record = find_part(work.root, group, receipts[job.number][group].key)
-            assert record is not None, "a part of a receipt is committed"
-            sizes.update(_of_arrays(record))
-            sizes[RECORDS] += _extra(work.root, group, record)
-    actual = {"bytes": sum(sizes.values()), "seconds": seconds, "peak_memory": memory}
+    parts = [(group, receipts[job.number][group].key) for job in jobs for group in job.keys]
+    for record in read_records([work.root / "events.zarr" / part_name(*part) for part in parts]):
+        assert record is not None, "a part of a receipt is committed"
+        sizes.update(_of_arrays(record))
+    whole = _in_folders(work.root, {part_name(*part) for part in parts})
+    sizes[RECORDS] = whole - sum(sizes.values())
+    actual = {"bytes_written": sum(sizes.values()), "seconds": seconds, "peak_memory": memory}
     return {
-        **{name: _against(said[name], value) for name, value in actual.items()},
+        **{name: _against(said[name.removesuffix("_written")], value) for name, value in actual.items()},
         "arrays": {name: _against(said["arrays"].get(name, 0), size) for name, size in sorted(sizes.items())},
     }
 
@@ -364,6 +365,14 @@ def _extra(root: Path, group: str, record: CommitRecord) -> int:
     """Bytes of a part's files that belong to no array."""
     place = root / "events.zarr" / part_name(group, record.key)
     return atomic.measure(place)[0] - sum(_of_arrays(record).values())
+
+
+def _in_folders(root: Path, parts: Collection[str]) -> int:
+    """Bytes of all files of parts; on an object store by one listing."""
+    if not is_remote(root):
+        return sum(atomic.measure(root / "events.zarr" / part)[0] for part in parts)
+    found = objects.sizes(root / "events.zarr").items()
+    return sum(size for name, size in found if name.partition("/")[0] in parts)
 
 
 def _itemsize(dtype: str) -> int:

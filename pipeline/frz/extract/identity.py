@@ -51,8 +51,11 @@ def refuse_other(
     Raises
     ------
     IdentityError
-        With what differs by name, the events touched, and bytes and seconds to redo them.
+        If it holds no features; else with what differs by name, the events touched, and bytes and seconds to redo them.
     """
+    if "fingerprint" not in there.about:
+        way_out = "give the features a folder of their own with --set out=DIR"
+        raise IdentityError("holds a data set, not features", where=str(root), way_out=way_out)
     found = [
         *_weights(Fingerprint.model_validate(there.about["fingerprint"]), frozen.fingerprint),
         *_values("setting", there.about["recipe"], settings.recipe()),

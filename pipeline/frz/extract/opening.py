@@ -4,6 +4,7 @@ from pathlib import Path
 
 from frz import artifacts as names
 from frz.errors import ConfigError, IdentityError
+from frz.extract.settings import Settings
 from frz.loading.frozen import FrozenBackbone
 from frz.store.reader import EventStore
 from frz.store.schema import Schema
@@ -54,8 +55,18 @@ def check_inputs(frozen: FrozenBackbone, schema: Schema) -> None:
             )
 
 
-def default_root(frozen: FrozenBackbone, source: EventStore, artifacts: Path) -> Path:
-    """Where the features of a backbone on a data set lie, unless the settings say otherwise."""
+def root_of(settings: Settings, frozen: FrozenBackbone, source: EventStore, artifacts: Path) -> Path:
+    """Where the features of a backbone on a data set lie: where the settings say, or among the artifacts.
+
+    Raises
+    ------
+    ConfigError
+        If there is a file.
+    """
+    if settings.out is not None:
+        if settings.out.is_file():
+            raise ConfigError("is a file", where=str(settings.out), way_out="give a folder with --set out=DIR")
+        return settings.out
     name = names.features_name(frozen.card.name, frozen.fingerprint.value)
     if source.snapshot.name != frozen.card.data["name"]:
         name += f"-{source.snapshot.name}"

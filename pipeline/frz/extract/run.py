@@ -12,12 +12,13 @@ from typing import Any
 
 from frz import artifacts as names
 from frz import seen
+from frz.artifacts.places import MADE_WITH
 from frz.config import parse
 from frz.extract import canary, estimate
 from frz.extract.cluster import Workers
 from frz.extract.identity import identity_of, refuse_other, static_inputs
 from frz.extract.memory import Peak
-from frz.extract.opening import default_root, open_both
+from frz.extract.opening import open_both, root_of
 from frz.extract.plan import Plan, make_plan
 from frz.extract.settings import FEATURES, Settings, feature_schema, group_of
 from frz.extract.share import is_done, share_jobs
@@ -28,6 +29,7 @@ from frz.progress import note
 from frz.store import atomic, snapshot
 from frz.store.catalogue import Catalogue, PartEntry, Piece
 from frz.store.lease import Leases
+from frz.store.packed import packed
 from frz.store.part import PartRef, committed
 from frz.store.reader import EventStore
 from frz.store.schema import EVENT, Schema, axis_of
@@ -35,8 +37,6 @@ from frz.store.snapshot import Snapshot
 
 PART_BYTES = 256 << 20
 """A job ends before its features pass this."""
-MADE_WITH = "made_with.json"
-"""Beside the snapshots: what parts that no snapshot holds yet are made with."""
 
 
 def extract(
@@ -67,8 +67,8 @@ def extract(
     Returns
     -------
     dict
-        Path, version, fingerprint, events, events run and taken, bytes in all, seconds, and predicted against actual
-        where there was a dry run; see `estimate.predict` for the dry run itself.
+        Path, version, fingerprint, events, events run and taken, bytes in all (of values) and as stored (packed, with
+        offsets), seconds, and predicted against actual where there was a dry run; see `estimate.predict` for that.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def extract(
     frozen, source = open_both(names.weights(ckpt, artifacts), artifacts, data, options.device)
     _tell_other_data(frozen, source, artifacts)
     out = feature_schema(frozen.module, source.schema, options)
-    root = options.out or default_root(frozen, source, artifacts)
+    root = root_of(options, frozen, source, artifacts)
     newest = snapshot.read(root)
     if newest is not None:
         refuse_other(newest, root, frozen, source, out, options)
@@ -117,6 +117,8 @@ def _extract(
     left = [job.without(receipts[job.number]) for job in missing]
     if any(job.n_forward for job in left):
         _settle(work, newest, plan, receipts)
+    if newest is not None and (options.codec or left):
+        _note_codecs(newest, out)
     if leases is None:
         if workers.elsewhere:
             note("predicted is the work of one process, not that of the workers")
@@ -171,6 +173,7 @@ def _extract(
         "events_taken": store.n_events - n_run,
         "parts": store.n_parts,
         "bytes": sum(store.nbytes(name) for name in out.arrays),
+        "stored_bytes": sum(array.bytes for array in packed(store).values()),
         "seconds": seconds,
         **({"prediction": compared} if compared else {}),
     }
@@ -194,7 +197,7 @@ def check(
     options = parse(Settings, settings or {}, "extract")
     frozen, source = open_both(names.weights(ckpt, artifacts), artifacts, data, options.device)
     out = feature_schema(frozen.module, source.schema, options)
-    root = options.out or default_root(frozen, source, artifacts)
+    root = root_of(options, frozen, source, artifacts)
     store = EventStore(root)
     refuse_other(store.snapshot, root, frozen, source, out, options)
     work = Work(frozen, source, None, root, out, options)
@@ -220,6 +223,14 @@ def _settle(work: Work, newest: Snapshot | None, plan: Plan, receipts: list[dict
     if any(FEATURES in held for held in receipts) and (work.root / MADE_WITH).is_file():
         begun = canary.committed(work.root, work.out, plan.jobs, receipts)
         canary.settle(work, names.read_json(work.root / MADE_WITH), begun, newest)
+
+
+def _note_codecs(newest: Snapshot, out: Schema) -> None:
+    """Say that another codec is for what is written from now on."""
+    before = newest.event_schema.arrays
+    if other := [name for name, spec in out.arrays.items() if name in before and before[name].codec != spec.codec]:
+        some = f"{len(other)} arrays" if len(other) > 3 else ", ".join(other)
+        note(f"{some}: another codec than before is for new parts; to pack all anew, give --set out=DIR")
 
 
 def entries(

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, field_serializer, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_serializer, field_validator
 
 from frz.config import StrictModel
 from frz.errors import ConfigError, nearest
@@ -29,9 +29,9 @@ class Settings(StrictModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    batch_size: int = 256
+    batch_size: int = Field(default=256, ge=1)
     """Most events in a batch."""
-    max_members: int = 32_768
+    max_members: int = Field(default=32_768, ge=1)
     """Most members (hits) in a padded batch: events times the longest one."""
     dtype: dict[str, Float] = {}
     """Types that float outputs are stored in, by name or pattern (`*/embedding`); one type alone is for all of them.

@@ -7,6 +7,7 @@ grows with the members alone.
 # Axes: N slots or events, M members of them sorted, H attention heads, A width of a head, D input columns, O outputs.
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ LEAST_WEIGHT = 1e-6
 class AttentionSettings(StrictModel):
     """What attention sees, and its shape."""
 
+    AFTER_PREFIX: ClassVar[tuple[str, ...]] = ("attention_heads", "attention_width")
     rows: RowAxis = "slot"
     """What the head answers for: slots or events."""
     inputs: tuple[str, ...] = Field(default=("hit/scaled", "hit/embedding"), min_length=1)

@@ -131,7 +131,7 @@ def keep(head: Head, store: EventStore, root: Path, about: Mapping[str, Any], *,
     thorough : bool
         Compare checksums of what is there, not sizes alone.
     """
-    schema = _storable(head.prepared)
+    schema = storable(head.prepared)
     try:
         snapshot.prepare_root(root)
     except PermissionError as error:
@@ -176,7 +176,7 @@ def _intact(root: Path, key: str, schema: Schema, thorough: bool) -> CommitRecor
     return record
 
 
-def _storable(schema: Schema) -> Schema:
+def storable(schema: Schema) -> Schema:
     """The schema with all arrays in one group, as they are in memory: to be mapped, not decoded."""
 
     def plain(spec: Array) -> Array:

@@ -47,12 +47,6 @@ class RegressionHead(RowHead):
     """
 
     Config = RegressionConfig
-    not_in_prefix = RowHead.not_in_prefix | {
-        "hit_net_hidden",
-        "dim",
-        "regression_hidden_dim",
-        "regression_num_layers",
-    }
     config: RegressionConfig
     line_scale: Tensor
 

@@ -8,7 +8,7 @@ its net (`forward`). Prepared arrays are called `slot/...` or `event/...`.
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -19,13 +19,14 @@ from frz.errors import ConfigError, TrainingError, nearest
 from frz.heads.contract import Batch, Head
 from frz.heads.offsets import Offsets, innermost
 from frz.heads.pairs import assignment_arrays, check_threshold
-from frz.heads.settings import FieldSettings, MemberSettings
+from frz.heads.settings import FieldSettings, MemberSettings, after_prefix
 from frz.heads.slots import (
     MATCH,
     VALID,
     columns_of,
     counted,
     hits_of_slots,
+    labelled,
     matched_rows,
     owners,
     physical_targets,
@@ -68,12 +69,13 @@ class RowHead(Head):
         If arrays or columns are missing, or the threshold is below the stored floor.
     """
 
-    not_in_prefix = frozenset(
-        ("loss_weight", "field_weights", "class_weights", "focal_gamma", "point_loss", "beta", "nll_beta")
-        + ("periodic_output", "hidden", "norm", "dropout", "xavier")
-    )
     config: MemberSettings
     field_weights: Tensor
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "Config" in vars(cls):
+            cls.not_in_prefix = after_prefix(cls.Config)
 
     def __init__(self, config: MemberSettings, schema: Schema, axis: RowAxis = "slot") -> None:
         super().__init__(config, schema)
@@ -235,7 +237,8 @@ class RowHead(Head):
 
     def _events(self, events: EventArrays) -> tuple[Rows, EventArrays]:
         every = np.arange(len(events[ID]))
-        return Rows(every, every, every if self.truth else np.full(len(every), -1), {}), {}
+        known = labelled(events[self.config.target]) if self.truth else np.zeros(len(every), bool)
+        return Rows(every, every, np.where(known, every, -1), {}), {}
 
     def fit(self, prepared: Iterable[EventArrays]) -> None:
         """Measure target statistics on the members that count, and what `look` measures.

@@ -1,6 +1,6 @@
 """What heads can be told about their members, targets and losses, and the settings of the regression head."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,8 @@ Weight = Annotated[float, Field(ge=0)]
 class MemberSettings(StrictModel):
     """Which members of an event are answered for, and where their truth is."""
 
+    AFTER_PREFIX: ClassVar[tuple[str, ...]] = ("loss_weight", "class_weights", "focal_gamma")
+    """Keys that `prepare` does not look at; each class of settings names its own."""
     target: str = "track/parameters"
     """Array of the truth: of true objects, which slots find by `query/match`, or of events for a head on events."""
     members: str = "member/hit"
@@ -46,9 +48,20 @@ class MemberSettings(StrictModel):
         raise NotImplementedError
 
 
+_OF_FIELDS = (
+    *("inverse_fields", "log_fields", "bce_fields", "periodic_fields"),
+    *("quantile_fields", "gaussian_fields", "offset_fields", "field_weights"),
+)
+"""Keys that say something of fields."""
+
+
 class FieldSettings(MemberSettings):
     """Fields of numbers and flags."""
 
+    AFTER_PREFIX: ClassVar[tuple[str, ...]] = (
+        *("periodic_output", "quantile_fields", "quantiles", "gaussian_fields", "nll_beta"),
+        *("point_loss", "beta", "field_weights"),
+    )
     fields: tuple[str, ...] = Field(default=("eta", "phi", "pt", "q"), min_length=1)
     """Targets in output order: columns of `target`, or a ratio of two such as `q/pt`."""
     inverse_fields: tuple[str, ...] = ()
@@ -86,9 +99,10 @@ class FieldSettings(MemberSettings):
             raise ValueError(f"fields name something twice: {', '.join(self.fields)}")
         special = [*self.inverse_fields, *self.log_fields, *self.bce_fields, *(self.periodic_fields or ())]
         spread = [*self.quantile_fields, *self.gaussian_fields]
-        for name in (*special, *spread, *self.offset_fields, *self.field_weights):
-            if name not in self.fields:
-                raise ValueError(f"{name!r} is treated specially but no field; {nearest(name, self.fields)}")
+        for key in _OF_FIELDS:
+            for name in getattr(self, key) or ():
+                if name not in self.fields:
+                    raise ValueError(f"{key} name {name!r}, which is none of the fields; {nearest(name, self.fields)}")
         for names in (special, spread, [*self.inverse_fields, *self.log_fields, *self.bce_fields, *self.offset_fields]):
             if twice := {name for name in names if names.count(name) > 1}:
                 raise ValueError(f"{', '.join(sorted(twice))} is treated in two ways; a field has one")
@@ -141,6 +155,7 @@ class FieldSettings(MemberSettings):
 class ClassSettings(MemberSettings):
     """One field of classes."""
 
+    AFTER_PREFIX: ClassVar[tuple[str, ...]] = ("classes",)
     field: str = "q"
     """Column of `target`; the name of the array itself (`event/label`: `label`) where it has no columns."""
     classes: int = Field(default=2, ge=2)
@@ -168,6 +183,7 @@ class ClassSettings(MemberSettings):
 class NetSettings(StrictModel):
     """The net between what a head sees and its answers."""
 
+    AFTER_PREFIX: ClassVar[tuple[str, ...]] = ("hidden", "norm", "dropout", "xavier")
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = (128,)
     """Widths of the hidden layers, in order; () = one linear map."""
     norm: Literal["batch", "layer", "none"] = "batch"
@@ -184,6 +200,11 @@ class NetSettings(StrictModel):
         return self
 
 
+def after_prefix(settings: type[StrictModel]) -> frozenset[str]:
+    """Keys of a head's settings that its `prepare` does not look at: all `AFTER_PREFIX` of its bases."""
+    return frozenset(key for base in settings.__mro__ for key in vars(base).get("AFTER_PREFIX", ()))
+
+
 def label_of(field: str) -> str:
     """Name of a field in predictions: a ratio `q/pt` is called `q_over_pt`."""
     return field.replace("/", "_over_")
@@ -192,6 +213,9 @@ def label_of(field: str) -> str:
 class RegressionConfig(FieldSettings):
     """Settings of the regression head."""
 
+    AFTER_PREFIX: ClassVar[tuple[str, ...]] = (
+        *("hit_net_hidden", "dim", "regression_hidden_dim", "regression_num_layers", "dropout"),
+    )
     hit_nets: tuple[Literal["raw", "encoded"], ...] = ("raw", "encoded")
     """What is pooled: scaled hit fields, hit embeddings, both, or nothing (query embedding alone)."""
     hit_fields: tuple[str, ...] | None = None

@@ -19,7 +19,7 @@ from frz import artifacts as names
 from frz.config import StrictModel, parse, read_yaml
 from frz.errors import StoreError
 from frz.extract import engine
-from frz.extract.opening import default_root, open_both
+from frz.extract.opening import open_both, root_of
 from frz.extract.settings import ANNOTATION, Settings, feature_schema
 from frz.inventory import FIDELITY, fidelity_key
 from frz.joint.reference import Reference, reference
@@ -105,7 +105,7 @@ def fidelity(
         "asked": floats,
         **compare(table, len(train), floats, judge, _bytes_per_event(source, exact, floats, table), source.n_events),
     }
-    root = options.out or default_root(frozen, source, artifacts)
+    root = root_of(options, frozen, source, artifacts)
     _keep(root, fidelity_key(frozen.fingerprint.value, options.recipe(), source.snapshot.static), report)
     return {"path": str(root / FIDELITY), **report}
 

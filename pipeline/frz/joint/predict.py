@@ -15,6 +15,7 @@ from frz.extract.settings import Settings
 from frz.heads.run import load_head
 from frz.heads.run import predict as run_head
 from frz.joint.on_the_fly import FrozenFeatures
+from frz.location import refuse_remote
 from frz.progress import progress
 from frz.store import atomic, ragged
 from frz.store.schema import EVENT, ID, EventArrays, Schema, axis_of
@@ -33,8 +34,8 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
     data : str
         A data set; it need not have truth.
     out : Path
-        A `.parquet` or `.csv` file: `event_id`, what the head keeps of each object (`slot_query`, `slot_valid`) and
-        its predictions, one row per object. Written whole or not at all.
+        A local `.parquet` or `.csv` file: `event_id`, what the head keeps of each object (`slot_query`, `slot_valid`)
+        and its predictions, one row per object. Written whole or not at all.
 
     Returns
     -------
@@ -48,6 +49,7 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
     """
     pyarrow, parquet, csv = (import_extra(name, "parquet") for name in ("pyarrow", "pyarrow.parquet", "pyarrow.csv"))
     writers = {".parquet": parquet.ParquetWriter, ".csv": csv.CSVWriter}
+    refuse_remote(out)
     if out.is_dir():
         raise ConfigError("is a folder", where=str(out), way_out=f"give a file, such as {out / 'predictions.parquet'}")
     if out.suffix not in writers:

@@ -6,6 +6,7 @@ plan shuffles together, block by block in the order of the file, while batches a
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +20,15 @@ from frz.loading.held import HeldEvents, held_names
 from frz.loading.order import OrderConfig
 from frz.loading.residency import Residency
 from frz.store import ragged
+from frz.store.schema import EVENT, axis_of
 from frz.store.table import Reader
 from frz.training.source import Batch, Plan
 
 HOST = torch.device("cpu")
 READ_EVENTS = 1024
 """Events that are read at once into a shuffle buffer."""
+TOGETHER, TOGETHER_BYTES = 16, 1 << 20
+"""Small batches are gathered together, so many and so many bytes at most: what fits into a processor's cache."""
 GAP = 4
 """Events of other splits that are read along, rather than left out, where they lie between two."""
 
@@ -59,6 +63,7 @@ class PreparedEvents:
     ) -> None:
         self._reader, self._names, self._window = reader, held_names(names, reader.schema), window
         self._pin = device.type == "cuda" and mode != "device"
+        self._event_bytes = _event_bytes(reader, self._names)
         self._spare: list[tuple[EventBuffer, EventBuffer]] = []
         self._held: HeldEvents | None = None
         if mode != "mapped":
@@ -75,9 +80,25 @@ class PreparedEvents:
                 yield from ready
 
     def _gathered(self, plan: Plan, start: int) -> Generator[Batch, None, None]:
+        # always the same batches together: a kernel may round differently where its operands begin elsewhere in memory
+        together = self._together(plan)
+        skip = start % together
+        with closing(self._held_rows(plan, start - skip, together)) as held:
+            for events, rows in held:
+                for first in range(0, len(rows), together):
+                    batches = events.batches(rows[first : first + together])
+                    yield from batches[skip:]
+                    skip = 0
+
+    def _together(self, plan: Plan) -> int:
+        """Batches of a plan that are gathered together."""
+        n_bytes = self._event_bytes * max((len(batch) for batch in plan), default=0)
+        return max(1, min(TOGETHER, int(TOGETHER_BYTES / max(n_bytes, 1.0))))
+
+    def _held_rows(self, plan: Plan, start: int, together: int) -> Generator[tuple[HeldEvents, Plan], None, None]:
+        """Events that are held, and the rows of batches among them."""
         if self._held is not None:
-            for positions in plan[start:]:
-                yield self._held.take(positions)
+            yield self._held, plan[start:]
             return
         # two buffers of its own: a validation may come while an epoch is under way
         buffers = self._spare.pop() if self._spare else (EventBuffer(), EventBuffer())
@@ -92,10 +113,8 @@ class PreparedEvents:
             return HeldEvents(arrays.items(), self._reader.schema, HOST), rows
 
         try:
-            with closing(ahead(enumerate(windows(plan, start, self._window)), read, n=1)) as held:
-                for events, rows in held:
-                    for batch in rows:
-                        yield events.take(batch)
+            with closing(ahead(enumerate(windows(plan, start, self._window, together)), read, n=1)) as held:
+                yield from held
         finally:
             self._spare.append(buffers)
 
@@ -150,17 +169,31 @@ class BlockSource:
         return self._events.batches(plan, start)
 
 
-def windows(plan: Plan, start: int, n_events: int) -> Iterator[Window]:
-    """Batches from number `start` on in runs of about `n_events`, cut at the same places whatever `start` is."""
-    begins = ragged.offsets_of(np.array([len(batch) for batch in plan], np.int64))[:-1]
-    edges = np.flatnonzero(np.diff(begins // n_events, prepend=-1, append=-1)).tolist()
-    for first, last in zip(edges, edges[1:], strict=False):
+def windows(plan: Plan, start: int, n_events: int, together: int = 1) -> Iterator[Window]:
+    """Batches from number `start` on in runs of about `n_events`, cut at the same places whatever `start` is.
+
+    Cuts are at multiples of `together` batches, and so is `start`.
+    """
+    begins = ragged.offsets_of(np.array([len(batch) for batch in plan], np.int64))[:-1:together]
+    edges = together * np.flatnonzero(np.diff(begins // n_events, prepend=-1, append=-1))
+    for first, last in zip(edges.tolist(), np.minimum(edges, len(plan)).tolist()[1:], strict=False):
         if last > start:
             batches = plan[max(first, start) : last]
             used = np.unique(np.concatenate(batches))
             breaks = np.flatnonzero(np.diff(used) > GAP + 1)
             begins, ends = used[np.append(0, breaks + 1)], used[np.append(breaks, -1)] + 1
             yield Window(batches, ragged.spread(begins, ends)[0])
+
+
+def _event_bytes(reader: Reader, names: Iterable[str]) -> float:
+    """Bytes of an event in memory, on the average."""
+    total = 0.0
+    for name in names:
+        if not name.endswith("/offsets"):
+            spec, axis = reader.schema.arrays[name], axis_of(name)
+            n_rows = reader.n_events if axis == EVENT else int(reader.lengths(axis).sum())
+            total += n_rows * spec.in_memory.itemsize * prod(spec.shape)
+    return total / max(reader.n_events, 1)
 
 
 def _pinned(batch: Batch) -> Batch:

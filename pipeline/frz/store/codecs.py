@@ -117,6 +117,10 @@ def refuse_lossy(name: str, codec: Codec, dtype: str, shape: tuple[int, ...]) ->
             array[...] = values
             same = np.asarray(array[...]).tobytes() == values.tobytes()
     except Exception as error:  # whatever a codec raises
+        if unknown := str(getattr(error, "codec_id", "")).strip("'"):  # numcodecs knows it and lacks what it is made of
+            way_out = f"run: pip install 'numcodecs[{unknown}]'"
+            what = f"{_names(codec)} needs a package that is not installed"
+            raise ConfigError(what, where=f"codec of {name}", way_out=way_out) from None
         raise ConfigError(f"{_names(codec)} cannot hold {dtype}: {error}", where=f"codec of {name}") from None
     if not same:
         way_out = "round values by their dtype (--set dtype.NAME=…), pack them with lossless codecs"

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from frz.config import import_extra
 from frz.errors import ConfigError, nearest
+from frz.location import refuse_remote
 from frz.progress import Bar, progress
 from frz.store import atomic, bfloat16, ragged
 from frz.store.part import labels
 from frz.store.reader import EventStore
-from frz.store.schema import EVENT, ID, EventArrays, Schema, axis_of
+from frz.store.schema import EVENT, ID, Array, EventArrays, Schema, axis_of
 
 Index: TypeAlias = NDArray[np.int64]
 
@@ -45,10 +46,11 @@ def export(
     store : EventStore
         The version to export.
     out : Path
-        Folder (Zarr, Parquet) or file (safetensors) to make.
+        Local folder (Zarr, Parquet) or file (safetensors) to make.
     to : str
         `zarr`: a group per axis, arrays and `offsets` (int64, n_parent + 1) over all events, provenance in the
-        attributes. `parquet`: a file per axis, one row per member, `event/id` as the first column. `safetensors`:
+        attributes. `parquet`: a file per axis, one row per member, `event/id` as the first column; values of several
+        columns are lists, and `columns` in the metadata of the field is the JSON of their names. `safetensors`:
         tensors and offsets under their names here, provenance in the metadata.
     names : iterable of str, optional
         Arrays, default all; `event/id` always comes along.
@@ -63,12 +65,13 @@ def export(
     Raises
     ------
     ConfigError
-        If something is at `out` already, or there is no such format, array or split.
+        If something is at `out` already, or it is of an object store, or there is no such format, array or split.
     StoreError
         If a part is damaged or the disk is full.
     """
     if to not in WRITERS:
         raise ConfigError(f"no format {to!r}", way_out=nearest(to, WRITERS))
+    refuse_remote(out)
     if out.exists():
         raise ConfigError("is there already", where=str(out), way_out="give another place, or remove it")
     chosen = _Chosen(store, names, split)
@@ -246,13 +249,21 @@ def _parquet(chosen: _Chosen, folder: Path, bar: Bar) -> None:
                 table = pa.table(columns)
                 if axis not in writers:
                     notes = {name: labels(schema, name)[1] for name in names}
-                    table = table.replace_schema_metadata({"frz": store, "arrays": json.dumps(notes)})
-                    writers[axis] = pq.ParquetWriter(folder / f"{axis}.parquet", table.schema)
+                    about = pa.schema(
+                        [_labelled(field, schema.arrays.get(f"{axis}/{field.name}")) for field in table.schema],
+                        metadata={"frz": store, "arrays": json.dumps(notes)},
+                    )
+                    writers[axis] = pq.ParquetWriter(folder / f"{axis}.parquet", about)
                 writers[axis].write_table(table.cast(writers[axis].schema))
             bar.advance(len(ids))
     finally:
         for writer in writers.values():
             writer.close()
+
+
+def _labelled(field: Any, spec: Array | None) -> Any:
+    """A Parquet field with the names of what its lists hold."""
+    return field.with_metadata({"columns": json.dumps(spec.columns)}) if spec and spec.columns else field
 
 
 def _parents(arrays: EventArrays, schema: Schema, axis: str) -> Index:

@@ -101,7 +101,8 @@ def _refuse(root: Path, drop: Sequence[int], referred: Mapping[int, Sequence[str
     for version in drop:
         where = f"{root}@{version}"
         if version not in known:
-            raise StoreError("no such version", where=where, way_out=f"versions: {known}")
+            have = ", ".join(map(str, known)) or "none"
+            raise StoreError("no such version", where=where, way_out=f"versions: {have}")
         if version == known[-1]:
             raise StoreError("the newest version is not dropped", where=where, way_out="remove the whole folder")
         if names := referred.get(version):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from frz.config import StrictModel
 from frz.errors import StoreError
 from frz.location import children, is_remote, read_bytes
-from frz.store import atomic
+from frz.store import atomic, objects
 from frz.store.process import Process
 
 PERIOD = 5.0
@@ -151,7 +151,7 @@ class Leases:
     def release(self, name: str) -> None:
         """Give a lease back, unless it is another's by now."""
         self._held.discard(name)
-        if not self.lost(name):
+        if is_remote(self.folder) or not self.lost(name):
             self._remove(name, self._is_own)
 
     def lost(self, name: str | None = None) -> bool:
@@ -260,7 +260,8 @@ class Leases:
             content = self._read(name)
             if content is not None and not is_it(content):
                 return False
-            self._path(name).unlink(missing_ok=True)
+            if content is not None:
+                objects.remove_one(self._path(name))
             return True
         aside = atomic.scratch(self.root / "tmp")
         try:

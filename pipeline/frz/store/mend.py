@@ -41,6 +41,7 @@ def mend_file(root: Path, damage: Damage, static: Static | None) -> Outcome:
     """Mend what belongs to no part."""
     path = root / damage.path
     if damage.thing == "store metadata":
+        atomic.make_folder(path.parent)
         atomic.write_file(path, GROUP_METADATA, root / "tmp")
         return Outcome(damage.path, True, "written anew")
     if damage.thing == "journal record":
@@ -59,12 +60,14 @@ def _repair_snapshot(root: Path, damage: Damage) -> Outcome:
         atomic.make_folder(path.parent)
         atomic.write_file(path, read_bytes(other), root / "tmp")
         return Outcome(damage.path, True, "copied from the other copy")
-    if version in known and version == known[-1]:
-        # Nothing can be added to a store whose newest version is not readable.
-        for file in (snapshot_path(root, version), copy_path(root, version)):
-            set_aside(root, file)
-    again = f"version {version} is lost; the command that made it makes it again from its parts"
-    return Outcome(damage.path, False, again)
+    if version < max(known, default=0):
+        how = f"is lost, and no other version needs it: 'frz gc --drop {root}@{version} --yes' gives it up"
+        return Outcome(damage.path, False, f"version {version} {how}")
+    # Nothing can be added to a store whose newest version is not readable.
+    for file in (snapshot_path(root, version), copy_path(root, version)):
+        set_aside(root, file)
+    how = "is lost; the command that made it makes it again from its parts"
+    return Outcome(damage.path, False, f"version {version} {how}")
 
 
 def _repair_static(root: Path, damage: Damage, static: Static | None) -> Outcome:

@@ -6,11 +6,15 @@ and leases all rest on it, so a store that does not really do it is found out an
 
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from frz.errors import StoreError
-from frz.location import filesystem, reached
+from frz.location import filesystem, in_one_request, reached
+
+RANGES = 50 << 20
+"""Bytes from which s3fs fetches an object in ranges."""
 
 
 def put(path: Path, data: bytes) -> None:
@@ -68,14 +72,18 @@ def upload(folder: Path, place: Path) -> None:
         fs.put([str(file) for file in files], [filesystem(place / str(file.relative_to(folder)))[1] for file in files])
 
 
-def fetch(paths: Sequence[Path]) -> list[bytes | None]:
-    """The content of objects, several at a time; None where there is none."""
+def fetch(paths: Sequence[Path], largest: int | None = None) -> list[bytes | None]:
+    """The content of objects, several at a time; None where there is none.
+
+    `largest`: bytes of the largest, if that is known: what is not fetched in ranges takes one request each then.
+    """
     if not paths:
         return []
     fs, _ = filesystem(paths[0])
     names = [filesystem(path)[1] for path in paths]
     with reached(paths[0]):
-        found = fs.cat(names, on_error="return")
+        small = largest is not None and largest <= RANGES
+        found = fs.cat(names, on_error="return", **(in_one_request(fs) if small else {}))
         for content in found.values():
             if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
                 raise content
@@ -95,7 +103,8 @@ def measure(path: Path) -> tuple[int, float]:
     fs, name = filesystem(path)
     with reached(path):
         found = fs.find(name, detail=True)
-        times = [fs.modified(key).timestamp() for key in found]
+        # s3fs has listed the times too, and would ask for each again
+        times = [(value.get("LastModified") or fs.modified(key)).timestamp() for key, value in found.items()]
     return sum(int(value["size"]) for value in found.values()), max(times, default=0.0)
 
 
@@ -107,6 +116,13 @@ def remove(path: Path) -> None:
         for some in ({f"{name}/zarr.json"} & names, names - {f"{name}/zarr.json"}):
             if some:
                 fs.rm(sorted(some))
+
+
+def remove_one(path: Path) -> None:
+    """Remove an object, which need not be there, in one request."""
+    fs, name = filesystem(path)
+    with reached(path), suppress(FileNotFoundError):
+        fs.rm_file(name)
 
 
 def move(path: Path, place: Path) -> None:

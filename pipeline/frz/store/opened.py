@@ -83,7 +83,8 @@ class Part:
         # metadata of a shard that holds the array as it is says nothing that the record does not
         files = [(n, f) for n, f in files if arrays[n].codec != codecs.FAST or f != f"{n}/zarr.json"]
         content: dict[str, dict[str, bytes]] = {name: {} for name in names}
-        found = objects.fetch([self.files / file for _, file in files])
+        largest = max((arrays[name].files[file][0] for name, file in files), default=0)
+        found = objects.fetch([self.files / file for _, file in files], largest)
         for (name, file), data in zip(files, found, strict=True):
             if fault := wrong_size(file, None if data is None else len(data), arrays[name]):
                 self._refuse(name, iter([fault]))

@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -203,7 +203,10 @@ def unseal(values: Any) -> dict[str, Any]:
 def find_part(root: Path, group: str, key: str) -> CommitRecord | None:
     """The record of a committed part, or None if there is none."""
     place = root / "events.zarr" / part_name(group, key)
-    return read_record(place) if (place / "zarr.json").exists() else None
+    try:
+        return _parse(place, _read(place))
+    except FileNotFoundError:
+        return None
 
 
 def committed(root: Path) -> set[str]:
@@ -227,15 +230,41 @@ def read_record(place: Path) -> CommitRecord:
         If it is of another format.
     """
     try:
-        metadata = json.loads(read_bytes(place / "zarr.json"))
-        record = unseal(metadata["attributes"]["frz"])
-        if metadata != group_metadata({"frz": seal(record)}):
-            raise ValueError("not the metadata of a group")
+        return _parse(place, _read(place))
     except FileNotFoundError:
         raise DamageError("the part is missing", where=str(place), way_out=repair_of(place)) from None
+
+
+def read_records(places: Sequence[Path]) -> list[CommitRecord | None]:
+    """The commit records of parts, those of an object store at once; None where there is none that is whole."""
+    found = objects.fetch([place / "zarr.json" for place in places], 0) if places and is_remote(places[0]) else None
+    made: list[CommitRecord | None] = []
+    for index, place in enumerate(places):
+        try:
+            data = _read(place) if found is None else found[index]
+            made.append(None if data is None else _parse(place, data))
+        except (FileNotFoundError, DamageError):
+            made.append(None)
+    return made
+
+
+def _read(place: Path) -> bytes:
+    """The bytes of a commit record; FileNotFoundError if there is none."""
+    try:
+        return read_bytes(place / "zarr.json")
+    except FileNotFoundError:
+        raise
     except OSError as error:
         what = f"the commit record cannot be read: {error.strerror}"
         raise DamageError(what, where=str(place / "zarr.json"), way_out=repair_of(place)) from None
+
+
+def _parse(place: Path, data: bytes) -> CommitRecord:
+    try:
+        metadata = json.loads(data)
+        record = unseal(metadata["attributes"]["frz"])
+        if metadata != group_metadata({"frz": seal(record)}):
+            raise ValueError("not the metadata of a group")
     except (ValueError, KeyError, TypeError):
         raise DamageError("damaged commit record", where=str(place / "zarr.json"), way_out=repair_of(place)) from None
     if record["format"] != FORMAT:
@@ -276,7 +305,8 @@ def wrong_size(file: str, found: int | None, record: ArrayRecord) -> Fault | Non
 def faults(place: Path, record: ArrayRecord) -> Iterator[Fault]:
     """Files of an array whose size or CRC-32C is not what was committed; every byte is read."""
     if is_remote(place):
-        found = objects.fetch([place / file for file in record.files])
+        largest = max((size for size, _ in record.files.values()), default=0)
+        found = objects.fetch([place / file for file in record.files], largest)
         for (file, (_, crc)), data in zip(record.files.items(), found, strict=True):
             if fault := wrong_size(file, None if data is None else len(data), record):
                 yield fault

@@ -16,7 +16,7 @@ from frz.errors import ConfigError, DamageError, StoreError, nearest
 from frz.location import is_remote, location
 from frz.store import ragged, snapshot
 from frz.store.opened import Part, open_part
-from frz.store.schema import EVENT, GROUP, EventArrays, Schema, axis_of
+from frz.store.schema import EVENT, GROUP, ID, EventArrays, Schema, axis_of
 from frz.store.snapshot import Snapshot
 
 OPEN_PARTS = 1024
@@ -278,6 +278,24 @@ class EventStore:
                 spec = self.schema.arrays[name]
                 arrays[name] = np.empty((0, *spec.shape), spec.in_memory)
         return arrays
+
+    def positions(self, ids: ArrayLike) -> NDArray[np.int64]:
+        """Positions of the events with these ids (n,), or with one, in that order; `events` takes them.
+
+        Raises
+        ------
+        StoreError
+            If there is no event of an id, naming some.
+        """
+        wanted, known = np.atleast_1d(ids), self.array(ID)
+        order = np.argsort(known)
+        at = np.searchsorted(known, wanted, sorter=order)
+        found = order[np.minimum(at, len(known) - 1)] if len(known) else np.zeros(len(wanted), np.int64)
+        absent = wanted[known[found] != wanted] if len(known) else wanted
+        if len(absent):
+            what = f"no event of id {', '.join(map(str, absent[:3].tolist()))}{' …' if len(absent) > 3 else ''}"
+            raise StoreError(what, where=str(self.root), way_out="the ids are the array event/id")
+        return found
 
     def array(self, name: str) -> NDArray[Any]:
         """A whole array (or the offsets of an axis) in memory."""

@@ -72,7 +72,7 @@ def repair(
     remake : callable, optional
         Makes the arrays of a part that is lost; without it, such a part stays as it is.
     static : callable, optional
-        Makes static arrays.
+        Makes static arrays; called again after the parts where it could not.
     follow : callable, optional
         Makes whole parts again that do not fit any more because others came out with other content.
 
@@ -89,9 +89,8 @@ def repair(
         If the disk is full.
     """
     parts = report.parts()
-    outcomes = [
-        mend_file(root, damage, static) for damage in [*report.damages, *report.warnings] if damage.part is None
-    ]
+    files = [damage for damage in [*report.damages, *report.warnings] if damage.part is None]
+    outcomes = [mend_file(root, damage, static) for damage in files]
     changed: dict[tuple[str, PartRef], CommitRecord] = {}
 
     @cache
@@ -111,6 +110,9 @@ def repair(
             lost = LostPart(group, part, damages[0].events, committed(place, part))
             note(lost, *_repair_part(root, lost, damages, schema(lost.written_for), remake))
             bar.advance()
+    for index, damage in enumerate(files):  # a static array may be made of parts that were lost until now
+        if parts and damage.thing == "static array" and not outcomes[index].repaired:
+            outcomes[index] = mend_file(root, damage, static)
     if not changed:
         return outcomes, None
     try:

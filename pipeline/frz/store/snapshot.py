@@ -51,7 +51,9 @@ class Snapshot(StrictModel):
 
     def largest(self) -> dict[str, int]:
         """Largest number of members per axis in one event of the store."""
-        return {axis: max(column, default=0) for axis, column in self.parts.largest.items()}
+        found = self.parts.largest
+        axes = sorted(found, key=lambda axis: (len(self.event_schema.lineage(axis)), axis))  # not as a file has them
+        return {axis: max(found[axis], default=0) for axis in axes}
 
     def content_hash(self) -> str:
         """SHA-256 (hex) of what the snapshot holds."""

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ import numpy as np
 
 from frz.artifacts import versions
 from frz.errors import DamageError, StoreError
-from frz.location import is_remote
+from frz.location import children, is_remote
 from frz.progress import progress
 from frz.store import objects, snapshot
 from frz.store.keys import content_digest
@@ -66,8 +66,30 @@ class Damage(NamedTuple):
         where = [f"array {self.array}"] if self.array else []
         if self.part is not None:
             where.append(f"part {self.part.key[:12]} of group {self.group}")
-        where += [f"events {first} to {last - 1} of version {version}" for version, first, last in self.events]
+        where += self._events()
         return f"{self.path}: {self.thing}: {self.what}" + (f" ({', '.join(where)})" if where else "")
+
+    def _events(self) -> list[str]:
+        """What reads of it, in words; versions that read it at the same events are named together."""
+        of: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for version, first, last in self.events:
+            of[version].append((first, last))
+        alike: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
+        for version, runs in of.items():
+            alike[tuple(runs)].append(version)
+        return [f"events {_ranges(runs)} of version{'s' * (len(v) > 1)} {_numbers(v)}" for runs, v in alike.items()]
+
+
+def _ranges(runs: Iterable[tuple[int, int]]) -> str:
+    return ", ".join(f"{first} to {last - 1}" for first, last in runs)
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """`1 to 8, 10`."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        runs.append((runs.pop()[0] if runs and runs[-1][1] == number else number, number + 1))
+    return ", ".join(str(first) if last == first + 1 else f"{first} to {last - 1}" for first, last in runs)
 
 
 @dataclass
@@ -335,7 +357,7 @@ def _count_orphans(report: Report, held: set[str]) -> None:
                 lost[part] += size
         report.orphans, report.orphan_bytes = len(lost), sum(lost.values())
         return
-    for folder in (report.root / "events.zarr").iterdir():
+    for folder in children(report.root / "events.zarr"):
         if folder.is_dir() and folder.name not in held:
             report.orphans += 1
             report.orphan_bytes += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -80,7 +80,7 @@ def train_pass(
     sizes: dict[str, int] = {}
     for alike in stacks(members):
         for chosen in cut(alike, stack_size(alike[0].run.head.to(device), batch)):
-            if (reason := _difference([member.run.head for member in chosen], batch, device)) is not None:
+            if (reason := difference([member.run.head for member in chosen], batch, device)) is not None:
                 unfit |= {member.name: reason for member in chosen}
                 continue
             teams.append(Team(chosen, device, len(plan), monitored))
@@ -191,7 +191,7 @@ def point_of(member: Member) -> str:
     return repr(member.point.chosen)
 
 
-def _difference(heads: Sequence[Any], batch: Batch, device: torch.device) -> str | None:
+def difference(heads: Sequence[Any], batch: Batch, device: torch.device) -> str | None:
     """How a stack of heads differs from the heads alone, without dropout; None if it does not."""
     try:
         stack = Stack(heads, [0] * len(heads), device)

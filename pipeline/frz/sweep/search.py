@@ -31,10 +31,12 @@ def search(sweep: "Sweep") -> None:
     journal = import_extra("optuna.storages.journal", "search").JournalFileBackend(str(sweep.folder / STUDY))
     study = optuna.create_study(
         storage=optuna.storages.JournalStorage(journal),
-        sampler=optuna.samplers.TPESampler(seed=config.draw_seed, constant_liar=True),
         study_name=config.name,
         load_if_exists=True,
     )
+    # the seed moves with the trials there are, else a search that goes on would begin with its first points again
+    seed = config.draw_seed + len(study.get_trials(deepcopy=False))
+    study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
     known = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     for trial in study.get_trials(deepcopy=False):
         if not trial.state.is_finished():  # of a process that was killed

@@ -90,6 +90,7 @@ class Team:
         if any(limits):
             norms = self.optimiser.norms()
             values["grad_norm"] = norms
+            self._log.add(1, {"clipped": (norms > norms.new_tensor(limits)).float()})  # a share of steps
             self.optimiser.clip(norms, limits)
         self.optimiser.step([self._rate(course, self._steps) for course in self.courses])
         self._steps += 1
@@ -123,7 +124,8 @@ class Team:
         self._log, self._val = _Log(), _Log()
         for row, course in enumerate(self.courses):
             line: Metrics = {"epoch": course.epochs + 1, "step": self._steps, "lr": self._rate(course, self._steps - 1)}
-            line |= {name: _number(values[row]) for name, values in train.items()}
+            unclipped = ("train/grad_norm", "train/clipped") if not course.member.trainer.clip_norm else ()
+            line |= {name: _number(values[row]) for name, values in train.items() if name not in unclipped}
             line |= {name: _number(values[row]) for name, values in val.items()}
             if "val/loss" in line and line["val/loss"] is None:
                 course.over = f"the validation loss is not finite after epoch {course.epochs + 1}"

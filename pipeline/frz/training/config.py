@@ -67,6 +67,8 @@ class TrainerConfig(OptimiserConfig, ScheduleConfig):
     """Best weights to keep; beyond 1, each in a file named after step and value, beside `best.safetensors`."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
     """Longest time between two saves of the state within an epoch; 0 saves after every step."""
+    tensorboard: bool = False
+    """Write the metrics as TensorBoard event files too, into `tensorboard/` of the run (needs `frz[tensorboard]`)."""
 
     @field_validator("val_every")
     @classmethod
@@ -92,7 +94,7 @@ class TrainerConfig(OptimiserConfig, ScheduleConfig):
 TIMING = ("seconds", "events_per_s")
 """Entries of a line of metrics that differ from run to run."""
 
-NOT_IDENTITY = ("device", "checkpoint_minutes")
+NOT_IDENTITY = ("device", "checkpoint_minutes", "tensorboard")
 """Keys that may differ between a run and its continuation."""
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from typing import Any, TypeVar, cast
 
 import torch
@@ -152,13 +153,17 @@ def joined(device: str) -> Iterator[World]:
     if size == 1:
         yield World()
         return
+    # Its functions have the group of the moment as a default. Imported later, as an optimiser does, they would keep
+    # the group and its threads alive, and these abort the interpreter at its end every now and then.
+    import_module("torch.distributed.nn.functional")
     store, rank, size = next(rendezvous("env://", timeout=WAIT))
+    whole = on_gpu = False
     try:
         on_gpu = _take_gpu(device)
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
         yield World(rank, size)
-        dist.destroy_process_group()
+        whole = True
     except (FrzError, KeyboardInterrupt) as error:
         if not _is_spokesman(store):
             raise SystemExit(INTERRUPTED if isinstance(error, KeyboardInterrupt) else USER_ERROR) from None
@@ -166,6 +171,9 @@ def joined(device: str) -> Iterator[World]:
     except BaseException:
         _is_spokesman(store)  # a bug of ours has its traceback; the others need not speak of its consequences
         raise
+    finally:
+        if dist.is_initialized() and (whole or not on_gpu):  # nccl would wait for processes that have gone
+            dist.destroy_process_group()
 
 
 def _take_gpu(device: str) -> bool:

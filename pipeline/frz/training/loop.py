@@ -101,7 +101,7 @@ def fit(
     train, val : BatchSource
         Without validation events the training loss stands in for the validation loss.
     config : TrainerConfig
-        A continued run must have the same one, but for `device` and `checkpoint_minutes`.
+        A continued run must have the same one, but for `device`, `checkpoint_minutes` and `tensorboard`.
     run_dir : Path
         Folder of the run, made if missing.
     meta : callable, optional
@@ -135,7 +135,7 @@ def fit(
     record = Record(run_dir, config, sizes, meta, world.first)
     alone = only_writer(run_dir) if world.first else nullcontext()
     seed = config.seed + RANK_SEEDS * world.rank
-    with alone, own_random(device, seed), deferred_interrupt(often=world.size > 1) as interrupted:
+    with closing(record), alone, own_random(device, seed), deferred_interrupt(often=world.size > 1) as interrupted:
         world.copy_first(module.to(device).state_dict().values())
         run = _Run(module, train, val, config, record, device, interrupted, measure, world)
         resumed = run.restore()
@@ -215,8 +215,10 @@ class _Run:
         """Train to the end."""
         if self.step == 0 and self.validation is not None:
             self.validation.check_monitor()
+        bar.advance(0, **self.monitor.shown(self.at.last))
         while not self._finished():
             self._stretch(bar)
+            bar.advance(0, **self.monitor.shown(self.at.last))
             waited = time.monotonic() - self._saved_at
             if self._finished() or self.world.any(waited * SAVE_SHARE >= self._save_cost or self._overdue()):
                 self.save()

@@ -7,7 +7,7 @@ from frz.errors import TrainingError, nearest
 from frz.training.config import TrainerConfig
 
 SMALLER = frozenset(["abs", "brier", "ece", "error", "loss", "mae", "mse", "nll", "pinball", "rms", "rmse", "width"])
-LARGER = frozenset(["accuracy", "auc", "efficiency", "f1", "precision", "purity", "r2", "recall"])
+LARGER = frozenset(["accuracy", "auc", "auprc", "efficiency", "f1", "precision", "purity", "r2", "recall"])
 """Words in the last part of a name that tell which values are better."""
 
 
@@ -50,6 +50,11 @@ class Monitor:
         """The metric in a line of metrics, turned so that smaller is better; None where it was not measured."""
         value = line.get(self.name)
         return None if value is None else self.sign * value
+
+    def shown(self, line: Mapping[str, float | None]) -> dict[str, float]:
+        """What to show beside the training loss: the validation loss, and the metric where it is another."""
+        names = dict.fromkeys(name for name in ("val/loss", self.name) if name != "train/loss")
+        return {name: value for name in names if (value := line.get(name)) is not None}
 
     def check(self, known: Iterable[str]) -> None:
         """Refuse a metric that nobody measures.

@@ -6,6 +6,7 @@
   last.safetensors      weights of the last line of metrics
   last-ema.safetensors  their average, where one is kept
   state.safetensors     all that it takes to go on from a step
+  tensorboard/          a copy of the metrics as event files, if asked for
 
 Where weights are averaged (`ema_decay`), the average is what was validated, so it lies in `best` and `top-*`;
 `weights` in the metadata of each file says `raw` or `ema`. Files are written in that order, so the state never
@@ -23,6 +24,7 @@ from torch import Tensor
 from frz.errors import CheckpointError, TrainingError
 from frz.store.atomic import append_line, full_disk, make_folder, write_file
 from frz.training import checkpoint
+from frz.training.board import Board
 from frz.training.config import NOT_IDENTITY, TIMING, TrainerConfig
 
 METRICS, BEST, LAST, STATE = "metrics.jsonl", "best.safetensors", "last.safetensors", "state.safetensors"
@@ -61,6 +63,7 @@ class Record:
         self._writes = writes
         self.path, self._config, self._meta = path, config, meta
         self._identity = {"trainer": config.model_dump(mode="json", exclude=set(NOT_IDENTITY)), "sizes": dict(sizes)}
+        self._board = Board(path / METRICS) if config.tensorboard else None
         self._metrics_bytes = 0
         self._lines: list[str] = []  # that are not on disk yet
         self._pending: dict[str, tuple[Mapping[str, Tensor], Metrics, Weights]] = {}  # weights likewise, by file
@@ -97,6 +100,8 @@ class Record:
             append_line(self.path / METRICS, text)
             self._metrics_bytes += len(text.encode()) + 1
             self._lines.clear()
+            if self._board is not None:
+                self._board.follow()
         for name in [name for name in self._pending if fnmatch(name, TOP) and name not in top]:
             del self._pending[name]  # was among the best for a while
         for name, (weights, line, kind) in self._pending.items():
@@ -105,6 +110,11 @@ class Record:
         meta = {**self._identity, "metrics_bytes": self._metrics_bytes, "top": list(top), **values}
         checkpoint.save(self.path / STATE, state, meta)
         self._keep_top(top)
+
+    def close(self) -> None:
+        """End what is open."""
+        if self._board is not None:
+            self._board.close()
 
     def _keep_top(self, top: Collection[str]) -> None:
         for path in self.path.glob(TOP):

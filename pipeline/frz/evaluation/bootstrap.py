@@ -1,0 +1,42 @@
+"""The spread of a number over other samples of the same size: events drawn anew, with replacement.
+
+Efron, Ann. Statist. 7 (1979) 1; intervals are the percentiles of the drawn values. Particular: events of one group
+(wedges of a collision) are not independent, so groups are drawn and their events come along.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frz.store import ragged
+
+Floats = NDArray[np.float64]
+
+
+def resamples(groups: NDArray[np.int64], n: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
+    """`n` times the positions of the events of as many groups as there are, drawn with replacement.
+
+    Parameters
+    ----------
+    groups : int64 array (n_events,)
+        The group of each event.
+    n : int
+        Samples to draw.
+    seed : int
+        The same seed and groups give the same samples: numbers from equal samples are paired.
+    """
+    _, index = np.unique(groups, return_inverse=True)
+    order, edges = np.argsort(index, kind="stable"), ragged.offsets_of(np.bincount(index))
+    generator = np.random.default_rng(seed)
+    for _ in range(n):
+        drawn = generator.integers(0, len(edges) - 1, len(edges) - 1)
+        yield order[ragged.spread(edges[drawn], edges[drawn + 1])[0]]
+
+
+def percentiles(values: Floats, level: float) -> tuple[float, float] | None:
+    """Where the central share `level` of the values lies; None if a value is not finite."""
+    if not len(values) or not np.isfinite(values).all():
+        return None
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

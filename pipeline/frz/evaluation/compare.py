@@ -1,0 +1,235 @@
+"""`frz compare`: heads side by side on the same events: what differs in their settings, and what it did.
+
+Intervals of a metric are 68.3 % as everywhere. Which head is best is another question: all heads are measured on
+the same drawn events, and a head is called best only if, against each of the others, the 95 % interval of the
+difference excludes zero. Events that are hard for one head are hard for the other, so differences are known far
+better than the metrics themselves.
+"""
+
+# Axes: H heads, R samples drawn.
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frz import artifacts as names
+from frz.ancestry import config_of, differing, flat
+from frz.errors import CheckpointError, ConfigError, StoreError
+from frz.evaluation.bootstrap import Floats, percentiles, resamples
+from frz.heads.contract import Head
+from frz.heads.prefix import prepare
+from frz.heads.run import load_head, predict
+from frz.progress import progress
+from frz.store import ragged
+from frz.store.reader import EventStore
+from frz.store.schema import GROUP, ID, KEY, EventArrays
+from frz.store.table import pick
+from frz.training.history import history
+from frz.training.monitor import LARGER, SMALLER
+
+RESAMPLES = 200
+LEVEL, SURE = 0.683, 0.95
+"""Of the interval of a metric, and of that of a difference."""
+NEAR: Mapping[str, float] = {"bias": 0.0, "pull": 1.0}
+"""Words of metrics that are best at a value."""
+
+
+class Tested(NamedTuple):
+    """A head and what it says of the events of the split."""
+
+    label: str
+    run: Path
+    about: dict[str, Any]
+    head: Head
+    groups: NDArray[np.int64]
+    prepared: EventArrays
+    predictions: EventArrays
+
+
+def compare(heads: Sequence[str], artifacts: Path, split: str = "test", n: int = RESAMPLES) -> dict[str, Any]:
+    """Put trained heads side by side.
+
+    Parameters
+    ----------
+    heads : sequence of str
+        Two or more heads: names, runs or folders.
+    artifacts : Path
+        Where artifacts lie.
+    split : str
+        Events to measure on, or `all`.
+    n : int
+        Samples drawn for the intervals.
+
+    Returns
+    -------
+    dict
+        `heads`: features, parameters, epochs, seconds of training by head. `config`: dotted keys whose values differ,
+        and `made_from`: where weights or data differ, both by head. `metrics`: by name `best` (a head or None) and
+        `heads`, with value, low, high each, and low and high of `difference`, that from the head with the best value.
+
+    Raises
+    ------
+    ConfigError
+        If fewer than two heads are given, they were tested on other events or have no metric in common.
+    FrzError
+        If a head or its features are missing, or its training is not finished.
+    """
+    runs = {f"{run.path.parent.name}@{run.path.name}": run for run in (names.head(head, artifacts) for head in heads)}
+    if len(runs) < 2:
+        raise ConfigError(f"only {', '.join(runs) or 'nothing'} to compare", way_out="give two different heads or more")
+    cards = {label: names.card(run.path) for label, run in runs.items()}
+    for label, card in cards.items():
+        if not card.get("finished"):
+            raise CheckpointError("this run is not finished", where=label, way_out="run train-head again")
+    tested = list(_tested({label: run.path for label, run in runs.items()}, split))
+    metrics = _metrics(tested, n)
+    configs = [flat(_settings(head.run)) for head in tested]
+    origins = [flat(_origin(head.about["features"])) for head in tested]
+    by_head = {key: _by_head(runs, differing(*each)) for key, each in (("config", configs), ("made_from", origins))}
+    return {
+        "split": split,
+        "events": len(tested[0].groups),
+        "resamples": n,
+        "heads": {head.label: _card(cards[head.label], head) for head in tested},
+        **by_head,
+        "metrics": metrics,
+    }
+
+
+def _by_head(labels: Mapping[str, Any], differences: Mapping[str, list[Any]]) -> dict[str, dict[str, Any]]:
+    return {key: dict(zip(labels, values, strict=True)) for key, values in differences.items()}
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    return {key: value for key, value in config_of(run).items() if key not in ("name", "features")}
+
+
+def _origin(features: Mapping[str, Any]) -> dict[str, Any]:
+    """What the features are, without where they lie."""
+    return {key: features[key] for key in ("backbone", "fingerprint", "data", "recipe")}
+
+
+def _card(card: Mapping[str, Any], tested: Tested) -> dict[str, Any]:
+    data, lines = tested.about["features"]["data"], history(tested.run)
+    return {
+        "head": tested.about["head"],
+        "backbone": f"{tested.about['features']['backbone']} ({tested.about['features']['fingerprint'][:12]})",
+        "data": f"{data['name']}@{data['version']} ({data['hash'][:12]})",
+        "parameters": card.get("parameters"),
+        "epochs": card.get("epochs"),
+        "seconds": sum(line["seconds"] for line in lines) if lines else None,
+        "score": card.get("score"),
+    }
+
+
+def _tested(runs: Mapping[str, Path], split: str) -> Iterator[Tested]:
+    """Every head on the events of the split, in one order."""
+    first: tuple[str, NDArray[Any]] | None = None
+    for label, run in runs.items():
+        head, about = load_head(str(run), Path())
+        store = EventStore(about["features"]["store"], about["features"]["version"])
+        positions = np.arange(store.n_events) if split == "all" else store.split(split)
+        if not len(positions):
+            raise StoreError(f"split {split!r} holds no events", where=str(store.root), way_out="give another --split")
+        identity = KEY if KEY in store.schema.arrays else ID
+        found = store.events(positions, [identity, GROUP])
+        keys = found[identity].reshape(len(positions), -1)
+        order = np.lexsort(keys.T)
+        if first is None:
+            first = label, keys[order]
+        elif not np.array_equal(first[1], keys[order]):
+            raise ConfigError(
+                f"{first[0]} and {label} have other events in {split!r} ({len(first[1]):,} and {len(keys):,})",
+                way_out="compare heads of one data set in one version",
+            )
+        table = prepare(head, store, positions[order])
+        made = predict(head, table, np.arange(len(order)))
+        yield Tested(label, run, about, head, found[GROUP][order], table.arrays, made)
+
+
+def _metrics(tested: Sequence[Tested], n: int) -> dict[str, dict[str, Any]]:
+    """Every metric that the heads have in common, with intervals and the head that is best."""
+    values: list[dict[str, float]] = []
+    drawn: list[dict[str, Floats]] = []
+    with progress("compare", total=n * len(tested), unit="sample") as bar:
+        for head in tested:
+            watched, schema = _Watched(head.prepared), head.head.prepared
+            values.append(head.head.metrics(head.predictions, watched))
+            # A sample does not copy features that no metric reads.
+            truth = pick(head.prepared, schema, [name for name in head.prepared if name in watched.seen])
+            made = pick(head.prepared | head.predictions, schema, head.predictions)
+            samples = []
+            for chosen in resamples(tested[0].groups, n):
+                predictions = ragged.take(made, schema, chosen)
+                named = {name: predictions[name] for name in head.predictions}
+                samples.append(head.head.metrics(named, ragged.take(truth, schema, chosen)))
+                bar.advance()
+            drawn.append({name: np.array([sample.get(name, np.nan) for sample in samples]) for name in values[-1]})
+    shared = [name for name in values[0] if all(name in of_head for of_head in values)]
+    if not shared:
+        known = "; ".join(f"{h.label} has {', '.join(list(v)[:4])}" for h, v in zip(tested, values, strict=True))
+        raise ConfigError(f"no metric in common: {known}", way_out="compare heads that predict the same")
+    labels = [head.label for head in tested]
+    return {
+        name: _ranked(name, labels, np.array([v[name] for v in values]), np.stack([d[name] for d in drawn]))
+        for name in shared
+    }
+
+
+def _ranked(name: str, labels: Sequence[str], values: Floats, drawn: Floats) -> dict[str, Any]:
+    """Intervals of one metric: `values` (H,), `drawn` (H, R)."""
+    each = {}
+    for label, value, samples in zip(labels, values.tolist(), drawn, strict=True):
+        low, high = percentiles(samples, LEVEL) or (None, None)
+        each[label] = {"value": value, "low": low, "high": high}
+    found: dict[str, Any] = {"best": None, "heads": each}
+    as_loss = _as_loss(name)
+    if as_loss is None or not np.isfinite(values).all():
+        return found
+    loss, losses = as_loss(values), as_loss(drawn)
+    leader, sure = int(np.argmin(loss)), True
+    for other, label in enumerate(labels):
+        if other != leader:
+            interval = percentiles(losses[other] - losses[leader], SURE)
+            sure = sure and interval is not None and interval[0] > 0
+            apart = percentiles(drawn[other] - drawn[leader], SURE) or (None, None)
+            each[label]["difference"] = {"low": apart[0], "high": apart[1]}
+    return found | {"best": labels[leader] if sure else None}
+
+
+def _as_loss(name: str) -> Callable[[Floats], Floats] | None:
+    """Turns values of a metric so that lower is better; None where the name does not tell which way that is."""
+    words = set(name.rpartition("/")[2].split("_"))
+    if near := [best for word, best in NEAR.items() if word in words]:
+        return lambda values: np.abs(values - near[0])
+    if bool(words & SMALLER) == bool(words & LARGER):
+        return None
+    return np.negative if words & LARGER else np.positive
+
+
+class _Watched(dict[str, NDArray[Any]]):
+    """Event arrays that note which of them are looked at."""
+
+    def __init__(self, arrays: EventArrays) -> None:
+        super().__init__(arrays)
+        self.seen: set[str] = set()
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        self.seen.add(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self.seen.add(str(name))
+        return super().__contains__(name)
+
+    def __iter__(self) -> Iterator[str]:
+        self.seen.update(super().keys())
+        return super().__iter__()
+
+    get = Mapping.get  # type: ignore[assignment]  # these go through the methods above
+    keys = Mapping.keys  # type: ignore[assignment]
+    items = Mapping.items  # type: ignore[assignment]
+    values = Mapping.values  # type: ignore[assignment]
