@@ -23,7 +23,8 @@ def sweep(
 ) -> None:
     """Stage 2 for many heads at once.
 
-    A grid, random draws or a search over any key of a head's config, from one read of the features. Every head is saved as if trained alone. The same command continues a sweep that was broken off.
+    A grid, random draws or a search over any key of a head's config, from one read of the features. Every head is
+    saved as if trained alone. The same command continues a sweep that was broken off.
     """
     from frz.artifacts import root
     from frz.config import read_yaml

@@ -97,9 +97,12 @@ def test_heads_share_what_their_prefixes_do_not_look_at(store, calls):
     made(store)
     calls.clear()
     other = {"dropout": 0.3, "regression_hidden_dim": 7, "regression_num_layers": 1, "hit_net_hidden": 5, "beta": 0.5}
-    made(store, **other, periodic_output="vector", loss_weight=2.0, field_weights={"pt": 2.0})
+    other |= {"periodic_output": "vector", "loss_weight": 2.0, "field_weights": {"pt": 2.0}}
+    shared = made(store, **other).reader
     assert calls == []
     assert len(folders(store)) == 1
+    assert other.keys() <= RegressionHead.not_in_prefix
+    assert_same(shared, prepare(build(store, **other)[0], store))
 
 
 @pytest.mark.parametrize(
