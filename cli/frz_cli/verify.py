@@ -33,7 +33,7 @@ def verify(
     artifacts: options.Artifacts = None,
     as_json: options.Json = False,
 ) -> None:
-    """Read every byte of a store, or of the weights of a run, and compare checksums.
+    """Compare the checksums of a store or a run.
 
     Exit code 1 if anything is damaged. Of features and a backbone of one name the features are meant.
     """

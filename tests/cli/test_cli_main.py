@@ -24,7 +24,6 @@ COMMANDS = [
     "extract",
     "sweep",
     "train-head",
-    "sweep",
     "evaluate",
     "bench",
     "compare",
