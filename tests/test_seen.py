@@ -9,6 +9,7 @@ from conftest import TINY_HEAD, tiny_recipe
 from frz import artifacts as names
 from frz import seen
 from frz.data.build import build
+from frz.evaluation.compare import compare
 from frz.evaluation.run import evaluate
 from frz.extract.run import extract
 from frz.heads.run import train
@@ -64,6 +65,17 @@ def test_extraction_and_head_training_say_it_of_all_held_out_events(dealt_anew, 
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: backbone")]
     assert len(lines) == 2
     assert f"was trained on {n_seen} of the {n_held} test and val events of tiny@2" in lines[0] == lines[1]
+
+
+def test_a_comparison_of_heads_says_it_once(dealt_anew, capsys):
+    for name in ("one", "two"):
+        train({**TINY_HEAD, "name": name}, dealt_anew)
+    n_seen, n_held = counted(dealt_anew, "test")
+    show("lines")
+    compare(["one", "two"], dealt_anew, n=2)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: backbone")]
+    assert len(lines) == 1
+    assert f"was trained on {n_seen} of the {n_held} test events of tiny@2" in lines[0]
 
 
 def test_a_version_with_the_same_split_leaks_nothing_and_is_not_read(mine, capsys, monkeypatch):

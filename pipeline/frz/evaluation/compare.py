@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frz import artifacts as names
+from frz import seen
 from frz.ancestry import config_of, differing, flat
 from frz.errors import CheckpointError, ConfigError, StoreError
 from frz.evaluation.bootstrap import Floats, percentiles, resamples
 from frz.heads.contract import Head
 from frz.heads.prefix import prepare
 from frz.heads.run import load_head, predict
-from frz.progress import progress
+from frz.progress import note, progress
 from frz.store import ragged
 from frz.store.reader import EventStore
 from frz.store.schema import GROUP, ID, KEY, EventArrays
@@ -84,7 +85,7 @@ def compare(heads: Sequence[str], artifacts: Path, split: str = "test", n: int =
     for label, card in cards.items():
         if not card.get("finished"):
             raise CheckpointError("this run is not finished", where=label, way_out="run train-head again")
-    tested = list(_tested({label: run.path for label, run in runs.items()}, split))
+    tested = list(_tested({label: run.path for label, run in runs.items()}, artifacts, split))
     metrics = _metrics(tested, n)
     configs = [flat(_settings(head.run)) for head in tested]
     origins = [flat(_origin(head.about["features"])) for head in tested]
@@ -125,15 +126,19 @@ def _card(card: Mapping[str, Any], tested: Tested) -> dict[str, Any]:
     }
 
 
-def _tested(runs: Mapping[str, Path], split: str) -> Iterator[Tested]:
+def _tested(runs: Mapping[str, Path], artifacts: Path, split: str) -> Iterator[Tested]:
     """Every head on the events of the split, in one order."""
     first: tuple[str, NDArray[Any]] | None = None
+    said: set[str] = set()
     for label, run in runs.items():
         head, about = load_head(str(run), Path())
         store = EventStore(about["features"]["store"], about["features"]["version"])
         positions = np.arange(store.n_events) if split == "all" else store.split(split)
         if not len(positions):
             raise StoreError(f"split {split!r} holds no events", where=str(store.root), way_out="give another --split")
+        if (leak := seen.warning(store, artifacts, split=split)) and leak not in said:
+            note(leak)
+            said.add(leak)
         identity = KEY if KEY in store.schema.arrays else ID
         found = store.events(positions, [identity, GROUP])
         keys = found[identity].reshape(len(positions), -1)
