@@ -22,6 +22,7 @@ COMMANDS = [
     "data",
     "train-backbone",
     "extract",
+    "sweep",
     "train-head",
     "evaluate",
     "bench",
