@@ -28,6 +28,7 @@ from frz.loading.frozen import FrozenBackbone
 from frz.progress import note
 from frz.store import atomic, snapshot
 from frz.store.catalogue import Catalogue, PartEntry, Piece
+from frz.store.codecs import FAST
 from frz.store.lease import Leases
 from frz.store.packed import packed
 from frz.store.part import PartRef, committed
@@ -67,8 +68,8 @@ def extract(
     Returns
     -------
     dict
-        Path, version, fingerprint, events, events run and taken, bytes in all (of values) and as stored (packed, with
-        offsets), seconds, and predicted against actual where there was a dry run; see `estimate.predict` for that.
+        Path, version, fingerprint, events, events run and taken, bytes in all (of values) and, where any is packed, as
+        stored, seconds, and predicted against actual where there was a dry run; see `estimate.predict` for that.
 
     Raises
     ------
@@ -162,6 +163,7 @@ def _extract(
     if not workers.elsewhere:
         compared = estimate.compare(work, left, receipts, identity, n_run, time.monotonic() - began, memory.bytes)
     store = EventStore(root, done.version)
+    any_packed = any(spec.codec != FAST for spec in out.arrays.values())  # it takes a look at every part
     return {
         "path": str(root),
         "version": done.version,
@@ -173,7 +175,7 @@ def _extract(
         "events_taken": store.n_events - n_run,
         "parts": store.n_parts,
         "bytes": sum(store.nbytes(name) for name in out.arrays),
-        "stored_bytes": sum(array.bytes for array in packed(store).values()),
+        **({"stored_bytes": sum(array.bytes for array in packed(store).values())} if any_packed else {}),
         "seconds": seconds,
         **({"prediction": compared} if compared else {}),
     }
