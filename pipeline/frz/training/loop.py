@@ -241,6 +241,8 @@ class _Run:
         epoch = at.epoch + 1 if whole else at.epoch + end / self.n_batches
         line: Metrics = {"epoch": epoch, "step": self.step, "lr": self._lr(self.step - 1)}
         line |= self.log.means("train")
+        if not self.config.clip_norm:
+            line.pop("train/grad_norm", None)  # kept because it must be finite, no more
         if self.config.skip_nonfinite:
             line["train/skipped"] = at.skipped
         due = not whole or epoch == self.config.max_epochs or epoch % self.config.val_every == 0
