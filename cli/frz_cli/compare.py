@@ -10,7 +10,7 @@ from frz_cli.output import emit
 
 
 def compare(
-    heads: Annotated[list[str], typer.Argument(metavar="HEAD...", help="Heads: their names or their runs' folders.")],
+    heads: Annotated[list[str], typer.Argument(metavar="HEAD...", help="Heads: names, runs or files of weights.")],
     split: Annotated[str, typer.Option("--split", help="Split of the data set, or 'all'.")] = "test",
     artifacts: options.Artifacts = None,
     as_json: options.Json = False,

@@ -12,7 +12,10 @@ from frz.data.build import build
 from frz.errors import CheckpointError, ConfigError
 from frz.evaluation.compare import _ranked, _Watched, compare
 from frz.extract.run import extract
-from frz.heads.run import train
+from frz.heads.prefix import prepare
+from frz.heads.run import load_head, score, train
+from frz.store import EventStore
+from frz.training.checkpoint import load
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +126,19 @@ def test_one_head_is_not_compared_with_itself(tiny):
     run = names.head("tiny", tiny).path.name
     with pytest.raises(ConfigError, match=f"only tiny@{run} to compare"):
         compare(["tiny", f"tiny@{run}"], tiny)
+
+
+def test_the_weights_that_are_named_are_compared(two):
+    """The last ones of a run beside its best, which are others: it went on after its best epoch."""
+    path = names.head("other", two).path
+    run, state = f"other@{path.name}", load(path / "last.safetensors")
+    found = compare(["other", f"other/{path.name}/last.safetensors"], two, n=2)
+    assert list(found["heads"]) == [run, f"{run}/last"]
+    assert found["heads"][f"{run}/last"]["score"] == state[1]["metrics"]["val/loss"]
+    head, about = load_head(str(path / "last.safetensors"), two)
+    store = EventStore(about["features"]["store"], about["features"]["version"])
+    expected = score(head, prepare(head, store), store.split("test"))["head"]["eta/rmse"]
+    assert found["metrics"]["eta/rmse"]["heads"][f"{run}/last"]["value"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_unfinished_run_is_refused(two, tmp_path):

@@ -19,6 +19,7 @@ from frz.heads.prefix import prepare
 from frz.heads.regression import RegressionHead
 from frz.heads.run import load_head, predict, score, train
 from frz.loading.balance import classes_of, draw_epoch
+from frz.loading.order import STRETCHES, shuffle_quality
 from frz.pretrain import train as train_backbone
 from frz.progress import show
 from frz.store import EventStore
@@ -152,6 +153,12 @@ def test_the_order_is_part_of_a_run_and_where_events_lie_is_not(mine):
     assert train({**TINY_HEAD, "name": "h", "loading": {"block": 64}}, mine)["path"] != first["path"]
 
 
+def test_the_window_of_the_first_stage_makes_no_other_head(mine):
+    first = train({**TINY_HEAD, "name": "h"}, mine)
+    again = train({**TINY_HEAD, "name": "h", "trainer": {**TINY_HEAD["trainer"], "window": 3}}, mine)
+    assert (again["status"], again["path"]) == ("finished before: nothing to do", first["path"])
+
+
 def test_a_run_says_how_well_it_shuffles(mine, capsys):
     show("lines")
     card = train({**TINY_HEAD, "name": "h", "loading": {"block": 64, "shuffle_blocks": 1, "prefix": "memory"}}, mine)
@@ -222,6 +229,12 @@ def test_balanced_training_sees_the_draws_and_validation_does_not(mine, monkeypa
         caught.append((train_events, val_events))
         raise Caught
 
+    def measure(labels, *arguments):
+        shuffled.append(labels)
+        return shuffle_quality(labels, *arguments)
+
+    shuffled = []
+    monkeypatch.setattr("frz.heads.run.shuffle_quality", measure)
     balance = {"by": "track/parameters", "column": "q", "mode": "sqrt"}
     for path, run, values in (("heads.run", train, TINY_HEAD), ("pretrain", train_backbone, TINY_BACKBONE)):
         monkeypatch.setattr(f"frz.{path}.fit", catch)
@@ -236,6 +249,11 @@ def test_balanced_training_sees_the_draws_and_validation_does_not(mine, monkeypa
         assert len(np.unique(expected)) < len(expected)
         assert sorted(np.concatenate(train_events.plan(2)).tolist()) == expected.tolist()
         assert sorted(np.concatenate(val_events.plan(0)).tolist()) == store.split("val").tolist()
+    (measured,) = shuffled
+    store = EventStore(names.features("tiny", mine).path)
+    split = store.split("train")
+    drawn = split[draw_epoch(classes_of(store, "track/parameters", "q", split), "sqrt", seed=4, epoch=0)]
+    assert measured["place in the data set"].tolist() == (drawn * STRETCHES // store.n_events).tolist()
     with pytest.raises(ConfigError, match=r"trainer.balance: there is no array 'event/charge'"):
         train({**TINY_HEAD, "trainer": {**TINY_HEAD["trainer"], "balance": {"by": "event/charge"}}}, mine)
 

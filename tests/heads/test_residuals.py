@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
+from frz.heads.fieldmetrics import field_metrics
 from frz.heads.residuals import (
     area_under_curve,
     average_precision,
@@ -31,6 +32,12 @@ def test_tails_move_the_plain_width_alone():
     assert robust_width(residual) == pytest.approx(1, rel=0.05)
     assert clipped_rms(residual) == pytest.approx(1, rel=0.05)
     assert summary(residual)["rmse"] > 50
+
+
+def test_coverage_is_between_the_lowest_and_the_highest_quantile_in_any_order():
+    truth = np.array([0.0, 1.0, 2.0, 9.0])
+    quantiles = {"pt_q95": truth.clip(max=5), "pt_q5": truth - 1, "pt_q50": truth, "pt_q2_of": truth + 99}
+    assert field_metrics("pt", "linear", {"pt": truth, **quantiles}, truth, relative=False)["pt/coverage"] == 0.75
 
 
 def test_width_is_half_of_the_central_range():

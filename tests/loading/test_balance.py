@@ -125,10 +125,26 @@ def test_what_is_no_label_is_refused(config: dict[str, str], match: str) -> None
         balanced(BalanceConfig.model_validate(config), tracks([[1], [-1]]), np.arange(2), 0)
 
 
-def test_missing_labels_and_single_classes_are_refused() -> None:
+@pytest.mark.parametrize(("dtype", "missing"), [("int64", -1), ("float32", float("nan"))])
+def test_events_without_a_target_are_never_drawn(dtype: str, missing: float) -> None:
+    """Heads do not learn from them; an epoch stays as long as it was."""
+    labels = [missing, 1, 0, missing, 0, 0, missing, 1]
+    draw = balanced(BalanceConfig(by="event/label"), table(labels, dtype), np.arange(8), 0)
+    assert draw is not None
+    drawn = np.concatenate([draw(epoch) for epoch in range(50)])
+    assert len(drawn) == 50 * 8
+    assert set(drawn.tolist()) == {1, 2, 4, 5, 7}
+    assert classes_of(table([-1.0, 1.0, 1.0], "float32"), "event/label", None, np.arange(3)).tolist() == [0, 1, 1]
+
+
+def test_infinite_labels_and_single_classes_are_refused() -> None:
     config = BalanceConfig(by="event/label")
-    with pytest.raises(ConfigError, match="holds nan, which is no label"):
-        balanced(config, table([1, float("nan")], "float64"), np.arange(2), 0)
+    with pytest.raises(ConfigError, match="all 2 training events that have a target are of one class of event/label"):
+        balanced(config, table([1, float("nan"), 1], "float64"), np.arange(3), 0)
+    with pytest.raises(ConfigError, match="all 0 training events that have a target"):
+        balanced(config, table([-1, -1]), np.arange(2), 0)
+    with pytest.raises(ConfigError, match="holds inf, which is no label"):
+        balanced(config, table([1, float("inf")], "float64"), np.arange(2), 0)
     with pytest.raises(ConfigError, match="all 2 training events are of one class of event/label"):
         balanced(config, table([1, 0, 1]), np.array([0, 2]), 0)
 

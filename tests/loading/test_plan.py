@@ -30,16 +30,6 @@ def test_an_epoch_holds_every_event_once(
     assert sorted(len(batch) for batch in plan)[1:] == [batch_size] * (len(plan) - 1)
 
 
-@given(lengths, counts, counts)
-def test_drop_last_leaves_full_batches(lengths: np.ndarray, batch_size: int, window: int) -> None:
-    plan = plan_epoch(lengths, batch_size, seed=0, epoch=0, window=window, drop_last=True)
-    if len(lengths) >= batch_size:
-        assert [len(batch) for batch in plan] == [batch_size] * (len(lengths) // batch_size)
-    else:
-        assert sorted(joined(plan)) == list(range(len(lengths)))
-    assert len(set(joined(plan))) == len(joined(plan))
-
-
 def test_the_order_is_a_function_of_seed_and_epoch_alone() -> None:
     lengths = np.arange(60) % 7
     orders = {

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from toy_ranks import N_TRAIN, SETTINGS, run
@@ -42,6 +43,26 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert [done.stdout.count(f"process {rank} was interrupted") for rank in (0, 1)] == [2, 2]
     assert "terminate" not in done.stderr
     return folder
+
+
+@pytest.mark.parametrize("start", range(6))
+def test_a_continuation_asks_for_the_same_batches(start: int) -> None:
+    """A source may gather several batches of a plan together, so that it has to see the whole plan."""
+    asked = []
+
+    class Source(ToySource):
+        def batches(self, plan: Any, start: int = 0) -> Any:
+            asked.append([positions.tolist() for positions in plan])
+            return super().batches(plan, start)
+
+    source, world = Source(8, 1), World(1, 2)
+    plan = [np.arange(i, j) for i, j in ((0, 2), (2, 3), (3, 5), (5, 6), (6, 8))]
+    whole = list(world.batches(source, plan))
+    later = list(world.batches(source, plan, start))
+    ids = [[None if batch is None else batch["event/id"].tolist() for batch in found] for found in (whole, later)]
+    assert ids[0] == [[1001], None, [1004], None, [1007]]
+    assert ids[1] == ids[0][start:]
+    assert asked[0] == asked[1]
 
 
 @pytest.mark.parametrize("name", sorted(SETTINGS.keys() - {"left"}))

@@ -68,7 +68,7 @@ def test_a_constant_decay_is_torch_s() -> None:
 
 def test_constants_stay_as_they_are() -> None:
     net = nn.Linear(3, 3)
-    net.register_buffer("mean", torch.tensor([0.1, 1 / 3, 1e-30]))
+    net.register_buffer("mean", torch.tensor([0.1, 1 / 3, 1e-30, -torch.inf, torch.inf]))
     ema = Ema(net, 0.999, True)
     for step in range(20):
         ema.update(net, step)

@@ -241,12 +241,13 @@ def test_a_metric_that_is_never_finite_keeps_the_first(tmp_path: Path) -> None:
 
 
 def test_an_unknown_metric_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    module = Scripted([1.0] * 3)
+    config = TrainerConfig.model_validate(CONFIG | {"monitor": "val/acu", "monitor_mode": "max"})
     with pytest.raises(
         TrainingError, match=r"val/acu.*no such metric; did you mean 'val/auc'\? \(have: val/auc, val/loss\)"
     ):
-        scripted(tmp_path, [1.0] * 3, measure=lambda net: {"auc": 0.5}, monitor="val/acu", monitor_mode="max")
-    with pytest.raises(TrainingError, match="train/abs: no such metric"):
-        scripted(tmp_path, [1.0] * 3, monitor="train/abs")
+        fit(module, ToySource(8, 1), ToySource(8, 2), config, tmp_path, measure=lambda net: {"auc": 0.5})
+    assert module.steps == 0
     assert not (tmp_path / METRICS).exists()
 
 
@@ -333,6 +334,16 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_events(tmp_path: Path) -
     assert checkpoint.load(tmp_path / LAST)[0]["weight"].isfinite().all()
 
 
+def test_an_unknown_metric_of_the_training_is_refused_with_the_first_line(tmp_path: Path) -> None:
+    """What a loss says is known once it has been asked."""
+    module = Scripted([1.0] * 3)
+    config = TrainerConfig.model_validate(CONFIG | {"monitor": "train/abs"})
+    with pytest.raises(TrainingError, match="train/abs: no such metric"):
+        fit(module, ToySource(8, 1), ToySource(8, 2), config, tmp_path)
+    assert module.steps == 1
+    assert not (tmp_path / METRICS).exists()
+
+
 @pytest.mark.parametrize("drain_steps", [2, 3, 32])
 def test_losses_that_are_fetched_rarely_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drain_steps: int
@@ -348,10 +359,15 @@ def test_losses_that_are_fetched_rarely_change_nothing(
     assert checkpoint.load(tmp_path / "bad" / STATE)[0]["model/weight"].isfinite().all()
 
 
-def test_a_gradient_that_is_not_finite(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clip", [1.0, 0.0])
+def test_a_gradient_that_is_not_finite(tmp_path: Path, clip: float) -> None:
+    """Also where nothing is clipped."""
     source = ToySource(N_TRAIN, 1, ids=False)
+    config = TrainerConfig.model_validate(CONFIG | {"clip_norm": clip})
     with pytest.raises(TrainingError, match=r"the gradient is not finite in epoch 2, step 2 \(events at positions \d"):
-        fit(Diverging("gradient"), source, None, TrainerConfig.model_validate(CONFIG), tmp_path)
+        fit(Diverging("gradient"), source, None, config, tmp_path)
+    for name in (BEST, LAST):
+        assert checkpoint.load(tmp_path / name)[0]["weight"].isfinite().all()
 
 
 def test_a_loss_that_is_not_finite_at_once(tmp_path: Path) -> None:

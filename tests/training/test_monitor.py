@@ -24,7 +24,7 @@ def test_the_name_tells_which_values_are_better(name: str, sign: float) -> None:
     assert monitor(name).value({}) is None
 
 
-@pytest.mark.parametrize("name", ["val/pt/bias", "val/aucs", "val/auc_error"])
+@pytest.mark.parametrize("name", ["val/pt/bias", "val/pt/pull_width", "val/loss/pt", "val/aucs", "val/auc_error"])
 def test_a_name_that_does_not_tell_needs_a_mode(name: str) -> None:
     with pytest.raises(TrainingError, match=f"monitor = {name}: not known .* or set monitor_mode to min or max"):
         monitor(name)

@@ -28,14 +28,13 @@ from frz.store import ragged
 from frz.store.reader import EventStore
 from frz.store.schema import GROUP, ID, KEY, EventArrays
 from frz.store.table import pick
+from frz.training.checkpoint import load
 from frz.training.history import history
-from frz.training.monitor import LARGER, SMALLER
+from frz.training.monitor import LARGER, NEAR, SMALLER, words_of
 
 RESAMPLES = 200
 LEVEL, SURE = 0.683, 0.95
 """Of the interval of a metric, and of that of a difference."""
-NEAR: Mapping[str, float] = {"bias": 0.0, "pull": 1.0}
-"""Words of metrics that are best at a value."""
 
 
 class Tested(NamedTuple):
@@ -43,6 +42,8 @@ class Tested(NamedTuple):
 
     label: str
     run: Path
+    score: float | None
+    """Validation loss of these weights."""
     about: dict[str, Any]
     head: Head
     groups: NDArray[np.int64]
@@ -56,7 +57,7 @@ def compare(heads: Sequence[str], artifacts: Path, split: str = "test", n: int =
     Parameters
     ----------
     heads : sequence of str
-        Two or more heads: names, runs or folders.
+        Two or more heads: names, runs, folders, or files of weights of a run (`last.safetensors`).
     artifacts : Path
         Where artifacts lie.
     split : str
@@ -78,14 +79,14 @@ def compare(heads: Sequence[str], artifacts: Path, split: str = "test", n: int =
     FrzError
         If a head or its features are missing, or its training is not finished.
     """
-    runs = {f"{run.path.parent.name}@{run.path.name}": run for run in (names.head(head, artifacts) for head in heads)}
+    runs = {_label(run): run for run in (names.head(head, artifacts) for head in heads)}
     if len(runs) < 2:
         raise ConfigError(f"only {', '.join(runs) or 'nothing'} to compare", way_out="give two different heads or more")
     cards = {label: names.card(run.path) for label, run in runs.items()}
     for label, card in cards.items():
         if not card.get("finished"):
             raise CheckpointError("this run is not finished", where=label, way_out="run train-head again")
-    tested = list(_tested({label: run.path for label, run in runs.items()}, artifacts, split))
+    tested = list(_tested(runs, artifacts, split))
     metrics = _metrics(tested, n)
     configs = [flat(_settings(head.run)) for head in tested]
     origins = [flat(_origin(head.about["features"])) for head in tested]
@@ -102,6 +103,11 @@ def compare(heads: Sequence[str], artifacts: Path, split: str = "test", n: int =
 
 def _by_head(labels: Mapping[str, Any], differences: Mapping[str, list[Any]]) -> dict[str, dict[str, Any]]:
     return {key: dict(zip(labels, values, strict=True)) for key, values in differences.items()}
+
+
+def _label(run: names.Run) -> str:
+    weights = "" if run.weights == "best" else f"/{run.weights}"
+    return f"{run.path.parent.name}@{run.path.name}{weights}"
 
 
 def _settings(run: Path) -> dict[str, Any]:
@@ -122,16 +128,18 @@ def _card(card: Mapping[str, Any], tested: Tested) -> dict[str, Any]:
         "parameters": card.get("parameters"),
         "epochs": card.get("epochs"),
         "seconds": sum(line["seconds"] for line in lines) if lines else None,
-        "score": card.get("score"),
+        "score": tested.score,
     }
 
 
-def _tested(runs: Mapping[str, Path], artifacts: Path, split: str) -> Iterator[Tested]:
+def _tested(runs: Mapping[str, names.Run], artifacts: Path, split: str) -> Iterator[Tested]:
     """Every head on the events of the split, in one order."""
     first: tuple[str, NDArray[Any]] | None = None
     said: set[str] = set()
     for label, run in runs.items():
-        head, about = load_head(str(run), Path())
+        file = run.path / f"{run.weights}.safetensors"
+        metrics = load(file)[1]["metrics"]
+        head, about = load_head(str(file), Path())
         store = EventStore(about["features"]["store"], about["features"]["version"])
         positions = np.arange(store.n_events) if split == "all" else store.split(split)
         if not len(positions):
@@ -152,7 +160,8 @@ def _tested(runs: Mapping[str, Path], artifacts: Path, split: str) -> Iterator[T
             )
         table = prepare(head, store, positions[order])
         made = predict(head, table, np.arange(len(order)))
-        yield Tested(label, run, about, head, found[GROUP][order], table.arrays, made)
+        score = metrics.get("val/loss", metrics.get("train/loss"))
+        yield Tested(label, run.path, score, about, head, found[GROUP][order], table.arrays, made)
 
 
 def _metrics(tested: Sequence[Tested], n: int) -> dict[str, dict[str, Any]]:
@@ -207,7 +216,7 @@ def _ranked(name: str, labels: Sequence[str], values: Floats, drawn: Floats) -> 
 
 def _as_loss(name: str) -> Callable[[Floats], Floats] | None:
     """Turns values of a metric so that lower is better; None where the name does not tell which way that is."""
-    words = set(name.rpartition("/")[2].split("_"))
+    words = words_of(name)
     if near := [best for word, best in NEAR.items() if word in words]:
         return lambda values: np.abs(values - near[0])
     if bool(words & SMALLER) == bool(words & LARGER):

@@ -2,6 +2,7 @@
 
 # Axes: N members that count.
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -57,13 +58,20 @@ def field_metrics(
         result["accuracy"] = _fraction((value > middle) == (exact > middle))
     if f"{label}_sigma" in found:
         result["pull_width"] = robust_width(residual / np.maximum(found[f"{label}_sigma"], LEAST_SIGMA))
-    if quantiles := [name for name in found if name.startswith(f"{label}_q") and name[len(label) + 2 :][:1].isdigit()]:
+    if quantiles := _quantiles(label, found):
         ends: list[Floats] = [found[quantiles[place]].astype(np.float64) - value for place in (0, -1)]
         low, high = ends
         if kind == "periodic":
             low, high = wrapped(low), wrapped(high)
         result["coverage"] = _fraction((low <= -residual) & (-residual <= high))
     return {f"{label}/{name}": number for name, number in result.items()}
+
+
+def _quantiles(label: str, found: Mapping[str, Floats]) -> list[str]:
+    """Names of the quantiles of a field, the lowest first."""
+    pattern = re.compile(rf"{re.escape(label)}_q([\d.]+(?:e-\d+)?)")
+    levels = {name: float(match[1]) for name in found if (match := pattern.fullmatch(name))}
+    return sorted(levels, key=levels.__getitem__)
 
 
 def _fraction(hits: NDArray[np.bool_]) -> float:

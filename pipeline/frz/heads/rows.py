@@ -26,14 +26,13 @@ from frz.heads.slots import (
     columns_of,
     counted,
     hits_of_slots,
-    labelled,
     matched_rows,
     owners,
     physical_targets,
     valid_slots,
 )
 from frz.store.ragged import edges, offsets_of
-from frz.store.schema import EVENT, GROUP, ID, Array, Axis, EventArrays, Schema, axis_of
+from frz.store.schema import EVENT, GROUP, ID, Array, Axis, EventArrays, Schema, axis_of, labelled
 
 RowAxis: TypeAlias = Literal["slot", "event"]
 SCALED = "hit/scaled"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from frz import artifacts as names
@@ -67,6 +67,12 @@ class HeadConfig(StrictModel):
     """The head's own settings."""
     loading: LoadingConfig = LoadingConfig()
     trainer: TrainerConfig = TrainerConfig()
+
+    @field_validator("trainer")
+    @classmethod
+    def _no_window(cls, trainer: TrainerConfig) -> TrainerConfig:
+        # Blocks (`loading`) decide the order of features, so that a window makes no other run.
+        return trainer.model_copy(update={"window": TrainerConfig().window})
 
 
 def train(
@@ -216,7 +222,9 @@ def sources(begun: HeadRun, prefix: Prefix | None = None) -> Sources:
     table, residency = prefix
     note(str(residency))
     splits = {split: store.split(split) for split in store.snapshot.split.fractions}
-    shuffle = shuffle_quality(labels_of(table, splits["train"]), loading, trainer.batch_size, trainer.data_seed)
+    draw = balanced(trainer.balance, store, splits["train"], trainer.data_seed)
+    drawn = splits["train"] if draw is None else splits["train"][draw(0)]
+    shuffle = shuffle_quality(labels_of(table, drawn), loading, trainer.batch_size, trainer.data_seed)
     note(str(shuffle))
     events = PreparedEvents(table, head.prepared.arrays, residency.mode, device, loading.window)
     train_events = BlockSource(
@@ -225,7 +233,7 @@ def sources(begun: HeadRun, prefix: Prefix | None = None) -> Sources:
         splits["train"],
         order=loading,
         seed=trainer.data_seed,
-        draw=balanced(trainer.balance, store, splits["train"], trainer.data_seed),
+        draw=draw,
     )
     val_events = BlockSource(events, trainer.batch_size, splits.get("val", splits["train"][:0]))
     told = {"residency": residency._asdict(), "shuffle": shuffle.shares}

@@ -89,13 +89,6 @@ def _double_matched(events: EventArrays, schema: Schema, truth: NDArray[np.int64
     return (n_shared > 0) & (2 * n_shared >= n_true) & (2 * n_shared >= n_assigned)
 
 
-def labelled(values: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Which events (n,) have a target: NaN among numbers and -1 among whole numbers mean that there is none."""
-    flat = values.reshape(len(values), -1)
-    missing = np.isnan(flat) if np.issubdtype(values.dtype, np.floating) else flat == -1
-    return np.asarray(~missing.any(1))
-
-
 def physical_targets(
     events: EventArrays,
     array: str,

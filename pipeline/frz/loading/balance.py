@@ -2,7 +2,8 @@
 
 Positions alone, before anything is cut into batches: a pure function of labels, mode, seed and epoch. An event of a
 class with n events has weight 1 / n (`inverse`: all classes equally frequent) or 1 / sqrt(n) (`sqrt`: half-way, on a
-logarithmic scale). Validation, test and whatever a head measures before training see the events as they are.
+logarithmic scale); one that has no target has weight 0. Validation, test and whatever a head measures before training
+see the events as they are.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from frz.errors import ConfigError, nearest
 from frz.store import ragged
-from frz.store.schema import axis_of
+from frz.store.schema import EVENT, axis_of, labelled
 from frz.store.table import Reader
 from frz.training.config import BalanceConfig
 
@@ -27,14 +28,16 @@ def balanced(config: BalanceConfig | None, reader: Reader, positions: Index, see
     Raises
     ------
     ConfigError
-        As `classes_of`, and if all events are of one class.
+        As `classes_of`, and if all events that have a class are of one.
     """
     if config is None:
         return None
     classes, mode = classes_of(reader, config.by, config.column, positions), config.mode
-    if len(positions) and classes.max() == 0:
+    if len(positions) and classes.max() <= 0:
+        n_known = int((classes >= 0).sum())
+        known = "" if n_known == len(positions) else " that have a target"
         raise ConfigError(
-            f"all {len(positions)} training events are of one class of {config.by}: nothing to balance",
+            f"all {n_known} training events{known} are of one class of {config.by}: nothing to balance",
             where="trainer.balance",
             way_out="leave balance out, or name other labels",
         )
@@ -47,7 +50,7 @@ def draw_epoch(classes: Index, mode: str, *, seed: int, epoch: int) -> Index:
     Parameters
     ----------
     classes : int64 array (n_events,)
-        Class of each event, from 0; none without events.
+        Class of each event, from 0, none of them without events; -1 for an event that is never drawn.
     mode : str
         `inverse` or `sqrt`.
     seed, epoch : int
@@ -58,9 +61,10 @@ def draw_epoch(classes: Index, mode: str, *, seed: int, epoch: int) -> Index:
     int64 array (n_events,)
         Positions 0 ... n_events - 1, sorted, with repeats.
     """
-    n = len(classes)
+    n, known = len(classes), np.flatnonzero(classes >= 0)
     if n == 0:
         return np.zeros(0, np.int64)
+    classes = classes[known]
     sizes = np.bincount(classes)
     assert sizes.all(), "classes without events"
     shares = np.ones(len(sizes)) if mode == "inverse" else np.sqrt(sizes)  # size times weight
@@ -70,17 +74,17 @@ def draw_epoch(classes: Index, mode: str, *, seed: int, epoch: int) -> Index:
     first, second = _uniform(generator, n), _uniform(generator, n)
     chosen = np.minimum(np.searchsorted(ends, first * ends[-1], side="right"), len(sizes) - 1)
     within = np.minimum((second * sizes[chosen]).astype(np.int64), sizes[chosen] - 1)
-    by_class = np.argsort(classes, kind="stable")
+    by_class = known[np.argsort(classes, kind="stable")]
     return np.sort(by_class[ragged.offsets_of(sizes)[chosen] + within])
 
 
 def classes_of(reader: Reader, by: str, column: str | None, positions: Index) -> Index:
-    """Class of each event, numbered from 0.
+    """Class of each event, numbered from 0; -1 for an event without a target.
 
     An event that has several labels (of its tracks, say) is of the class of its rarest one, counted in events
     that hold it: what is rare is drawn often, whatever stands beside it (as in repeat factor sampling, Gupta et
     al. 2019, arXiv:1908.03195). Of two equally rare ones the smaller label counts. Events without members are a
-    class of their own.
+    class of their own. Labels on events may be missing (`frz.store.schema.labelled`), as heads read them too.
 
     Parameters
     ----------
@@ -107,11 +111,13 @@ def classes_of(reader: Reader, by: str, column: str | None, positions: Index) ->
     rarest = np.full(len(positions), len(values))
     np.minimum.at(rarest, owners, rank[of_member])
     classes: Index = np.unique(rarest, return_inverse=True)[1].astype(np.int64)
+    if axis_of(by) == EVENT:
+        classes[rarest == len(values)] = -1
     return classes
 
 
 def _labels(reader: Reader, by: str, column: str | None, positions: Index) -> tuple[Index, Index]:
-    """Labels of all members, and the number of the event of each."""
+    """Labels of all members that have one, and the number of the event of each."""
     where = "trainer.balance"
     if by not in reader.schema.arrays:
         raise ConfigError(f"there is no array {by!r}", where=where, way_out=nearest(by, reader.schema.arrays))
@@ -122,12 +128,15 @@ def _labels(reader: Reader, by: str, column: str | None, positions: Index) -> tu
         raise ConfigError(what, where=where, way_out=known if spec.shape else "leave column out")
     events = reader.events(positions, [by])
     values = events[by] if column is None else events[by][:, spec.columns.index(column)]
+    owners = np.repeat(np.arange(len(positions)), ragged.lengths(events, reader.schema, axis_of(by)))
+    if axis_of(by) == EVENT:
+        held = labelled(values)
+        values, owners = values[held], owners[held]
     whole = np.isfinite(values) & (values == np.round(values))
     if not whole.all():
         what = f"{by} holds {values[~whole][0]}, which is no label"
         raise ConfigError(what, where=where, way_out="name an array or a column of whole numbers")
-    members = ragged.lengths(events, reader.schema, axis_of(by))
-    return values.astype(np.int64), np.repeat(np.arange(len(positions)), members)
+    return values.astype(np.int64), owners
 
 
 def _uniform(generator: np.random.Philox, n: int) -> NDArray[np.float64]:

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 Index = NDArray[np.int64]
 
 
-def plan_epoch(
-    lengths: Index, batch_size: int, *, seed: int, epoch: int, window: int = 1, drop_last: bool = False
-) -> list[Index]:
+def plan_epoch(lengths: Index, batch_size: int, *, seed: int, epoch: int, window: int = 1) -> list[Index]:
     """Shuffled batches of one epoch, with events of similar length together.
 
     All events are shuffled; each run of `window` batches is sorted by length and cut; the batches are
@@ -28,9 +26,6 @@ def plan_epoch(
         The order is a function of both, of `lengths`, `batch_size` and `window`.
     window : int
         Batches sorted together; 1 keeps the composition of batches random.
-    drop_last : bool
-        Leave out the events (random ones, others in each epoch) that would make the smaller batch,
-        unless it is the only one.
 
     Returns
     -------
@@ -40,8 +35,6 @@ def plan_epoch(
     lengths = np.asarray(lengths, np.int64)
     generator = np.random.Philox(key=np.array([seed, epoch], np.uint64))
     order = _shuffled(generator, len(lengths))
-    if drop_last and len(order) >= batch_size:
-        order = order[: len(order) // batch_size * batch_size]
     batches: list[Index] = []
     for begin in range(0, len(order), window * batch_size):
         inside = order[begin : begin + window * batch_size]

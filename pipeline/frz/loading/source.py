@@ -1,7 +1,6 @@
 """Batches of a reader's events for the training loop."""
 
 from collections.abc import Generator, Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +32,6 @@ class ReaderSource:
         Of the random order.
     window : int
         Batches sorted by length together (`plan_epoch`).
-    drop_last : bool
-        Leave out the events of the smaller batch (`plan_epoch`).
     draw : callable, optional
         Which events make an epoch (`frz.loading.balance`); default each once.
     pin : bool
@@ -51,13 +48,12 @@ class ReaderSource:
         shuffle: bool = True,
         seed: int = 0,
         window: int = 16,
-        drop_last: bool = False,
         draw: Draw | None = None,
         pin: bool = False,
     ) -> None:
         self._reader, self._names, self._batch_size = reader, tuple(names), batch_size
         self._positions = np.arange(reader.n_events) if positions is None else np.asarray(positions, np.int64)
-        self._shuffle, self._seed, self._window, self._drop_last = shuffle, seed, window, drop_last
+        self._shuffle, self._seed, self._window = shuffle, seed, window
         self._draw, self._pin = draw, pin
         self._lengths = event_lengths(reader, self._names)[self._positions]
 
@@ -69,9 +65,9 @@ class ReaderSource:
     def plan(self, epoch: int) -> Plan:
         """Batches of an epoch, as positions in the reader."""
         if self._shuffle:
-            settings: dict[str, Any] = {"window": self._window, "drop_last": self._drop_last}
             drawn = np.arange(self.n_events) if self._draw is None else self._draw(epoch)
-            plan = plan_epoch(self._lengths[drawn], self._batch_size, seed=self._seed, epoch=epoch, **settings)
+            lengths = self._lengths[drawn]
+            plan = plan_epoch(lengths, self._batch_size, seed=self._seed, epoch=epoch, window=self._window)
             return [self._positions[drawn[batch]] for batch in plan]
         return [self._positions[batch] for batch in plan_part(self._lengths, self._batch_size)]
 

@@ -154,6 +154,13 @@ def column(schema: Schema, array: str, name: str) -> int:
     return schema.arrays[array].columns.index(name)
 
 
+def labelled(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which events (n,) have a target: NaN among numbers and -1 among whole numbers mean that there is none."""
+    flat = values.reshape(len(values), prod(values.shape[1:]))
+    missing = np.isnan(flat) if np.issubdtype(values.dtype, np.floating) else flat == -1
+    return np.asarray(~missing.any(1))
+
+
 def count_events(arrays: Mapping[str, NDArray[Any]], schema: Schema) -> int:
     """Number of events that the arrays hold, read off the first array that tells."""
     for name, values in arrays.items():

@@ -58,9 +58,10 @@ class World:
         if self.size == 1:
             yield from source.batches(plan, start)
             return
-        parts = [positions[self.rank :: self.size] for positions in plan[start:]]
-        with closing(source.batches([part for part in parts if len(part)])) as batches:
-            for part in parts:
+        parts = [positions[self.rank :: self.size] for positions in plan]
+        begun = sum(1 for part in parts[:start] if len(part))
+        with closing(source.batches([part for part in parts if len(part)], begun)) as batches:
+            for part in parts[start:]:
                 yield next(batches) if len(part) else None
 
     def count(self, n_events: int) -> int:

@@ -42,12 +42,16 @@ class Ema:
         rest = 1.0 - ema_decay(self._decay, self._warmup, step)
         averages: list[Tensor] = []
         values: list[Tensor] = []
+        buffers = {name for name, _ in module.named_buffers()}
         for name, value in module.state_dict().items():
-            if value.is_floating_point():
-                averages.append(self.tensors[name])
-                values.append(value)
+            average = self.tensors[name]
+            if not value.is_floating_point():
+                average.copy_(value)
+            elif name in buffers:  # a mask holds -inf, which has no difference from itself
+                average.copy_(torch.where(average == value, value, average.lerp(value, rest)))
             else:
-                self.tensors[name].copy_(value)
+                averages.append(average)
+                values.append(value)
         torch._foreach_lerp_(averages, values, rest)
 
     @contextmanager

@@ -240,7 +240,8 @@ class _Run:
         whole = end == self.n_batches
         epoch = at.epoch + 1 if whole else at.epoch + end / self.n_batches
         line: Metrics = {"epoch": epoch, "step": self.step, "lr": self._lr(self.step - 1)}
-        line |= self.log.means("train")
+        unclipped = () if self.config.clip_norm else ("train/grad_norm",)  # noted because it must be finite, no more
+        line |= {name: mean for name, mean in self.log.means("train").items() if name not in unclipped}
         if self.config.skip_nonfinite:
             line["train/skipped"] = at.skipped
         due = not whole or epoch == self.config.max_epochs or epoch % self.config.val_every == 0

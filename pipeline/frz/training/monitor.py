@@ -1,6 +1,5 @@
 """The metric that decides: which epoch is best, when to stop, which checkpoints are kept."""
 
-import re
 from collections.abc import Iterable, Mapping
 
 from frz.errors import TrainingError, nearest
@@ -9,6 +8,13 @@ from frz.training.config import TrainerConfig
 SMALLER = frozenset(["abs", "brier", "ece", "error", "loss", "mae", "mse", "nll", "pinball", "rms", "rmse", "width"])
 LARGER = frozenset(["accuracy", "auc", "auprc", "efficiency", "f1", "precision", "purity", "r2", "recall"])
 """Words in the last part of a name that tell which values are better."""
+NEAR: Mapping[str, float] = {"bias": 0.0, "pull": 1.0}
+"""Words there of metrics that are best at a value."""
+
+
+def words_of(name: str) -> set[str]:
+    """Words in the last part of the name of a metric: `pull`, `width` of `val/pt/pull_width`."""
+    return set(name.rpartition("/")[2].split("_"))
 
 
 class Monitor:
@@ -35,10 +41,10 @@ class Monitor:
                     "no validation events to measure it on", where=f"monitor = {self.name}", way_out="set a train/ name"
                 )
             self.name = "train/loss"
-        words = set(re.split(r"[/_]", self.name))
+        words = words_of(self.name)
         mode = config.monitor_mode
         if mode == "auto":
-            if bool(words & SMALLER) == bool(words & LARGER):
+            if words & NEAR.keys() or bool(words & SMALLER) == bool(words & LARGER):
                 what = "not known whether smaller or larger is better"
                 way_out = "check the name, or set monitor_mode to min or max"
                 raise TrainingError(what, where=f"monitor = {self.name}", way_out=way_out)

@@ -9,6 +9,7 @@ the events all the same. Layers that look at the whole batch (BatchNorm) see eac
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import cast
 
 import torch
@@ -83,7 +84,8 @@ class Stepper:
             Events of all of them.
         log : StepLog
             Gets the scalars of every batch that was not skipped, the norm of the gradient before clipping
-            (`grad_norm`), and whether it was clipped (`clipped`, 0 or 1) or overflowed (`overflow`, fp16).
+            (`grad_norm`), and whether it was clipped (`clipped`, 0 or 1; not where `clip_norm` is 0) or overflowed
+            (`overflow`, fp16).
 
         Raises
         ------
@@ -150,18 +152,18 @@ class Stepper:
         scale = self.scaler.get_scale()
         self.scaler.unscale_(self.optimiser)
         clip = self._config.clip_norm
-        norm = nn.utils.clip_grad_norm_(self._parameters, clip) if clip else None
+        norm = nn.utils.clip_grad_norm_(self._parameters, clip or inf)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         overflow = self.scaler.get_scale() < scale
         said: dict[str, Tensor] = {}
-        if norm is not None and not overflow:
+        if clip and not overflow:
             said["clipped"] = norm > clip
         if self.scaler.is_enabled():
             said["overflow"] = torch.tensor(float(overflow))
         if self._world.first:  # all processes have the same gradient
             log.add(batch, 1.0, said)  # a share of steps
-            if norm is not None and not overflow:
+            if not overflow:
                 log.add(batch, n_events, {"grad_norm": norm})
         if self.scaler.get_scale() < SMALLEST_SCALE:
             way_out = "lower lr, or set precision to bf16 or fp32"
