@@ -13,7 +13,9 @@ from frz.errors import ConfigError
 from frz.evaluation.run import evaluate
 from frz.heads.run import load_head
 from frz.heads.run import train as train_head
+from frz.loading.blocks import BlockSource
 from frz.sweep import onepass
+from frz.sweep import run as sweep_run
 from frz.sweep.run import sweep
 from frz.training.checkpoint import load
 from frz.training.config import TIMING
@@ -140,15 +142,64 @@ def test_the_worst_are_dropped_on_the_way(mine):
     assert {row["name"]: row["status"] for row in again["heads"]} == status
 
 
-def test_one_diverged_head_is_told_and_the_others_are_as_without_it(mine):
+def test_a_metric_that_no_head_has_is_told_with_those_there_are(mine):
+    for metric in ("val/lss", "val/q/auc"):  # the latter is measured at the end alone
+        with pytest.raises(ConfigError, match=r"halving.metric = \S+: no head has .* epoch 1; .*val/loss"):
+            run(mine, over={"trainer.lr": [1e-4, 1e-3]}, halving={"metric": metric})
+
+
+def test_a_rung_before_the_first_validation_is_refused(mine):
+    base = {**BASE, "trainer": {**BASE["trainer"], "max_epochs": 4, "val_every": 2}}
+    over = {"trainer.lr": [1e-6, 3e-3]}
+    with pytest.raises(ConfigError, match=r"halving.first = 1 comes before the first validation, after epoch 2"):
+        run(mine, base, over=over, halving={"eta": 2, "first": 1})
+    found = run(mine, base, over=over, halving={"eta": 2, "first": 2})
+    status = {row["lr"]: row["status"] for row in found["heads"]}
+    assert status == {1e-6: "dropped after epoch 2", 3e-3: "trained"}
+
+
+def test_without_validation_events_the_training_loss_decides(mine, monkeypatch):
+    sources = onepass.sources
+
+    def without(*arguments):
+        events = sources(*arguments)
+        return events._replace(val=BlockSource(events.val._events, 50, events.splits["val"][:0]))
+
+    monkeypatch.setattr(onepass, "sources", without)
+    found = run(mine, over={"trainer.lr": [1e-6, 3e-3]}, halving={"eta": 2})
+    status = {row["lr"]: row["status"] for row in found["heads"]}
+    assert status == {1e-6: "dropped after epoch 1", 3e-3: "trained"}
+
+
+def test_heads_compete_with_all_seeds_of_those_that_see_the_same_batches(mine, monkeypatch):
+    over = {"trainer.batch_size": [50, 100], "trainer.lr": [1e-4, 1e-3]}
+    first = run(mine, over=over, seeds=2)
+    seen, train = [], onepass.train_pass
+
+    def watched(members, halving, rivals, *more):
+        seen.append((members[0].trainer.batch_size, rivals))
+        return train(members, halving, rivals, *more)
+
+    monkeypatch.setattr(sweep_run, "train_pass", watched)
+    run(mine, over={**over, "trainer.lr": [1e-4, 1e-3, 2e-3]}, seeds=2)
+    assert [size for size, _ in seen] == [50, 100]
+    for size, rivals in seen:
+        assert {point: len(lines) for point, lines in rivals.items()} == {
+            repr({"trainer.batch_size": size, "trainer.lr": lr}): 2 for lr in (1e-4, 1e-3)
+        }
+    assert first["heads_trained"] == 8
+
+
+def test_one_diverged_head_is_told_and_the_others_are_as_without_it(mine, tiny, tmp_path):
     with_it = run(mine, over={"trainer.lr": [1e-3, 2e-3, 3e-3, 1e30]}, base={**BASE, "name": "b"})
     status = {row["name"]: row["status"] for row in with_it["heads"]}
     assert status.pop("try-l1e+30").startswith("failed: the loss or the gradient is not finite in epoch 1, step")
     assert set(status.values()) == {"trained"}
     assert with_it["heads"][-1]["name"] == "try-l1e+30"
     assert not (mine / "heads/try-l1e+30").exists()
-    without = run(mine.parent / "artifacts", over={"trainer.lr": [1e-3, 2e-3, 3e-3]})
-    assert [row["score"] for row in without["heads"]] == [row["score"] for row in with_it["heads"][:3]]
+    without = run(shutil.copytree(tiny, tmp_path / "without"), over={"trainer.lr": [1e-3, 2e-3, 3e-3]})
+    scores = [row["score"] for row in with_it["heads"][:3]]
+    assert [row["score"] for row in without["heads"]] == pytest.approx(scores, rel=1e-5)  # these are not stacked
 
 
 def test_what_cannot_be_stacked_is_trained_alone(mine):

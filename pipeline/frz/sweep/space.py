@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from frz.config import StrictModel, digest_of, parse
 from frz.errors import ConfigError
 from frz.heads.run import HeadConfig
+from frz.training.config import TrainerConfig
 
 SEED = "trainer.seed"
 
@@ -178,7 +179,17 @@ def points_of(config: SweepConfig, base: Mapping[str, Any], chosen: Mapping[str,
         label = "".join(f"-{labels[key]}{_text(value)}" for key, value in told.items())
         values["name"] = config.name + label
         found.append(Point(dict(chosen), values, parse(HeadConfig, values, f"{where}: over")))
+        if config.halving:
+            _check_halving(config.halving, found[-1].config.trainer, where)
     return found
+
+
+def _check_halving(halving: HalvingConfig, trainer: TrainerConfig, where: str) -> None:
+    """Refuse a rung before the first validation."""
+    first, validated = halving.first, min(trainer.val_every, trainer.max_epochs)
+    if halving.metric.startswith("val/") and first < validated:
+        what = f"halving.first = {first} comes before the first validation, after epoch {validated}"
+        raise ConfigError(what, where=where, way_out="lower trainer.val_every, or set halving.first no lower than it")
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
