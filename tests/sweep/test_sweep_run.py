@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from test_stack import CPU, batch_of, head
 
 from conftest import TINY_HEAD
 from frz import artifacts as names
-from frz.errors import ConfigError
+from frz.errors import ConfigError, Diverged
 from frz.evaluation.run import evaluate
 from frz.heads.run import load_head
 from frz.heads.run import train as train_head
@@ -207,6 +208,49 @@ def test_what_cannot_be_stacked_is_trained_alone(mine):
     found = run(mine, base, over={"trainer.optimiser": ["adamw", "lion"]})
     status = {row["optimiser"]: row["status"] for row in found["heads"]}
     assert status == {"adamw": "trained", "lion": "trained alone: trainer.optimiser = lion"}
+
+
+def test_a_head_with_an_unused_parameter_is_trained_alone_with_its_reason(mine):
+    base = {**BASE, "head": "idle_head:IdleHead", "model": {}}
+    found = run(mine, base, over={"trainer.lr": [1e-4, 1e-3, 2e-3, 3e-3]})
+    assert {row["status"] for row in found["heads"]} == {"trained alone: its loss does not use idle"}
+
+
+@pytest.mark.parametrize("n_heads", [1, 4])
+def test_a_head_that_draws_numbers_of_its_own_is_unfit_for_a_stack(n_heads):
+    heads = [head("idle_head:NoisyHead", seed) for seed in range(n_heads)]
+    reason = onepass.difference(heads, batch_of(heads[0]), CPU)
+    assert "random" in reason
+    fine = [head("user_head:MeanHitHead", seed) for seed in range(n_heads)]
+    assert onepass.difference(fine, batch_of(fine[0]), CPU) is None
+
+
+def test_a_head_that_diverges_alone_does_not_end_the_sweep(mine, monkeypatch):
+    def overflow(*arguments):
+        raise Diverged("the gradient overflows float16 however it is scaled")
+
+    monkeypatch.setattr(sweep_run, "train_alone", overflow)
+    found = run(mine, over={"trainer.optimiser": ["adamw", "lion"]})
+    status = {row["optimiser"]: row["status"] for row in found["heads"]}
+    assert status == {"adamw": "trained", "lion": "failed: the gradient overflows float16 however it is scaled"}
+
+
+def test_failed_heads_of_a_whole_pass_are_remembered_when_a_later_one_is_killed(mine, monkeypatch):
+    over = {"trainer.batch_size": [50, 100], "trainer.lr": [1e-3, 1e30]}
+    asked, train = [], onepass.train_pass
+
+    def killed(members, *more):
+        asked.append([member.name for member in members])
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return train(members, *more)
+
+    monkeypatch.setattr(sweep_run, "train_pass", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(mine, over=over)
+    run(mine, over=over)
+    assert asked[0] == ["try-bs50-l0.001", "try-bs50-l1e+30"]
+    assert asked[1:] == [["try-bs100-l0.001", "try-bs100-l1e+30"]] * 2
 
 
 def test_results_lie_in_files(mine):

@@ -15,7 +15,7 @@ from frz.progress import note, progress
 from frz.sweep.group import Member, device_of, stacks
 from frz.sweep.halving import rungs, score_at, survivors
 from frz.sweep.space import HalvingConfig
-from frz.sweep.stack import LEAST, Stack, stack_size
+from frz.sweep.stack import LEAST, PREFIX, Stack, stack_size
 from frz.sweep.team import Course, Team
 from frz.training.record import Metrics
 from frz.training.source import Batch, BatchSource
@@ -205,15 +205,29 @@ def point_of(member: Member) -> str:
 
 
 def difference(heads: Sequence[Any], batch: Batch, device: torch.device) -> str | None:
-    """How a stack of heads differs from the heads alone, without dropout; None if it does not."""
+    """Why a stack of heads would not train as the heads alone do; None if it would.
+
+    Losses are compared without dropout; one loss with it and its gradient show whether the stack can be trained.
+    """
     try:
         stack = Stack(heads, [0] * len(heads), device)
         stack.train(False)
         with torch.no_grad():
             together, _ = stack.losses(batch)
             alone = torch.stack([head.to(device).eval().loss(batch)[0] for head in heads])
+        stack.train(True)
+        with torch.random.fork_rng(devices=[]):
+            before = torch.get_rng_state()
+            losses, _ = stack.losses(batch)
+            losses.sum().backward()  # type: ignore[no-untyped-call]
+            drawn = not torch.equal(before, torch.get_rng_state())
     except RuntimeError as error:
         return f"torch.vmap refuses it ({str(error).splitlines()[0]})"
+    if drawn:  # in a stack of one, which torch.vmap never sees
+        return "it draws random numbers other than nn.Dropout's"
+    idle = [name for name, value in stack.parameters.items() if value.requires_grad and value.grad is None]
+    if idle:
+        return f"its loss does not use {idle[0].removeprefix(PREFIX)}"
     gap = float(((together - alone).abs() / alone.abs().clamp(min=1e-3)).max())
     return None if gap <= SAME else f"stacked, its loss differs by {gap:.1g}"
 

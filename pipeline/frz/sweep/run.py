@@ -14,7 +14,7 @@ import yaml
 
 from frz import artifacts as names
 from frz.config import parse, read_yaml
-from frz.errors import TrainingError
+from frz.errors import Diverged, TrainingError
 from frz.heads.prefix import Prefix
 from frz.heads.run import Sources, open_features, plan
 from frz.heads.run import train as train_alone
@@ -22,7 +22,7 @@ from frz.progress import note
 from frz.store.atomic import full_disk, make_folder, write_file
 from frz.store.reader import EventStore
 from frz.sweep import results
-from frz.sweep.group import Member, alone_because, passes, pass_key, prefix_key
+from frz.sweep.group import Member, alone_because, pass_key, passes, prefix_key
 from frz.sweep.keep import keep
 from frz.sweep.onepass import train_pass
 from frz.sweep.results import Outcome
@@ -111,10 +111,11 @@ class Sweep:
         alone = {member.name: reason for member in waiting if (reason := alone_because(member))}
         for sharing in passes(member for member in waiting if member.name not in alone):
             alone |= self._pass(sharing)
+            self.report()  # what was dropped or failed lies on disk nowhere else
         for member in waiting:
             if member.name in alone:
                 self._alone(member, alone[member.name])
-        self.report()
+                self.report()
         return [self.outcomes[member.name] for member in members]
 
     def _member(self, point: Point) -> Member:
@@ -142,7 +143,7 @@ class Sweep:
         try:
             train_alone(member.point.values, self._artifacts, self.where, self._features)
         except TrainingError as error:
-            if "not finite" not in error.what:
+            if not isinstance(error, Diverged) and "not finite" not in error.what:
                 raise
             self._keep(_outcome(member, f"failed: {error.what}", []))
         else:

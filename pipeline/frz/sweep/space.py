@@ -102,6 +102,8 @@ class SweepConfig(StrictModel):
             raise ValueError("random and search exclude each other")
         if self.search and not self.over:
             raise ValueError("a search needs keys to search over")
+        if self.seeds > 1 and SEED in self.over:
+            raise ValueError(f"{SEED} in over and seeds above 1 exclude each other")
         return self
 
 
@@ -121,7 +123,7 @@ def ranges(config: SweepConfig, where: str) -> dict[str, Range]:
     Raises
     ------
     ConfigError
-        If one is no range, or a grid lacks its number of points.
+        If one is no range, a grid lacks its number of points, or two values would have the same name.
     """
     found: dict[str, Range] = {}
     for key, values in config.over.items():
@@ -132,6 +134,11 @@ def ranges(config: SweepConfig, where: str) -> dict[str, Range]:
         if found[key].choice is None and found[key].n is None and not (config.random or config.search):
             way_out = "add n, or draw at random (random: 20)"
             raise ConfigError(f"over.{key} is a range without a number of points", where=where, way_out=way_out)
+        known: dict[str, Any] = {}
+        for value in found[key].choice or []:
+            if known.setdefault(_text(value), value) != value:
+                what = f"over.{key}: {known[_text(value)]!r} and {value!r} would both be called {_text(value)!r}"
+                raise ConfigError(what, where=where, way_out="a head is named by its values: give another spelling")
     return found
 
 
@@ -160,7 +167,9 @@ def expand(config: SweepConfig, base: Mapping[str, Any], where: str) -> list[Poi
     points: dict[str, Point] = {}
     for row in rows:
         for point in points_of(config, base, dict(zip(spans, row, strict=True)), where):
-            points.setdefault(point.config.name, point)
+            if points.setdefault(point.config.name, point).values != point.values:
+                what = f"two heads with different settings would be called {point.config.name!r}"
+                raise ConfigError(what, where=where, way_out="give other values")
     return list(points.values())
 
 
