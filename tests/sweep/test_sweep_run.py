@@ -174,7 +174,7 @@ def test_without_validation_events_the_training_loss_decides(mine, monkeypatch):
 
 def test_heads_compete_with_all_seeds_of_those_that_see_the_same_batches(mine, monkeypatch):
     over = {"trainer.batch_size": [50, 100], "trainer.lr": [1e-4, 1e-3]}
-    first = run(mine, over=over, seeds=2)
+    first = run(mine, over=over, seeds=3)
     seen, train = [], onepass.train_pass
 
     def watched(members, halving, rivals, *more):
@@ -182,13 +182,13 @@ def test_heads_compete_with_all_seeds_of_those_that_see_the_same_batches(mine, m
         return train(members, halving, rivals, *more)
 
     monkeypatch.setattr(sweep_run, "train_pass", watched)
-    run(mine, over={**over, "trainer.lr": [1e-4, 1e-3, 2e-3]}, seeds=2)
+    run(mine, over={**over, "trainer.lr": [1e-4, 1e-3, 2e-3]}, seeds=3)
     assert [size for size, _ in seen] == [50, 100]
     for size, rivals in seen:
         assert {point: len(lines) for point, lines in rivals.items()} == {
-            repr({"trainer.batch_size": size, "trainer.lr": lr}): 2 for lr in (1e-4, 1e-3)
+            repr({"trainer.batch_size": size, "trainer.lr": lr}): 3 for lr in (1e-4, 1e-3)
         }
-    assert first["heads_trained"] == 8
+    assert first["heads_trained"] == 12
 
 
 def test_one_diverged_head_is_told_and_the_others_are_as_without_it(mine, tiny, tmp_path):
