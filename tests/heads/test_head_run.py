@@ -8,9 +8,10 @@ import signal
 import numpy as np
 import pytest
 
-from conftest import TINY_BACKBONE, TINY_HEAD
+from conftest import TINY_BACKBONE, TINY_HEAD, tiny_recipe
 from frz import artifacts as names
 from frz.data.add import add
+from frz.data.build import build
 from frz.errors import CheckpointError, ConfigError, IdentityError, TrainingError
 from frz.extract.run import extract
 from frz.heads.contract import Head
@@ -265,3 +266,16 @@ def test_labels_added_to_events_are_classified(mine, tmp_path):
     assert (~table.array("event/counts")).sum() == 5
     assert 0 <= card["metrics"]["test"]["head"]["busy/auc"] <= 1
     assert card["metrics"]["test"]["training_mean"]["busy/auc"] == 0.5
+
+
+def test_newer_data_than_the_features_are_told(tiny, tmp_path, capsys):
+    artifacts = shutil.copytree(tiny, tmp_path / "artifacts")
+    build(tiny_recipe(340), artifacts)
+    show("lines")
+    train({**TINY_HEAD, "name": "again"}, artifacts)
+    told = "the features are of tiny@1, the data set has version 2; 'frz extract --ckpt tiny' adds what is new"
+    assert told in capsys.readouterr().err
+    train({**TINY_HEAD, "name": "fixed", "features": {"backbone": "tiny", "data": "tiny@1"}}, artifacts)
+    assert "the data set has version" not in capsys.readouterr().err
+    with pytest.raises(IdentityError, match="run 'frz extract --ckpt tiny --data tiny@2'"):
+        train({**TINY_HEAD, "features": {"backbone": "tiny", "data": "tiny@2"}}, artifacts)

@@ -257,8 +257,13 @@ def conclude(
 
 
 def open_features(asked: Features, artifacts: Path, place: str | None = None) -> EventStore:
-    """`find_features`; warns if other versions computed them, or if the backbone was trained on held-out events."""
+    """`find_features`; warns if there are newer data, if other versions computed them, or if held-out events leak."""
     store = find_features(asked, artifacts, place)
+    of = store.snapshot.about["data"]
+    newest = max(names.versions(names.store_path(artifacts, "datasets", of["name"])), default=0)
+    if "@" not in asked.data and newest > of["version"]:
+        way_out = f"'frz extract --ckpt {asked.backbone}' adds what is new"
+        note(f"the features are of {of['name']}@{of['version']}, the data set has version {newest}; {way_out}")
     if changed := changed_since(store.snapshot.about["made_with"]):
         way_out = f"'frz extract --ckpt {asked.backbone} --check' says whether it matters"
         note(f"warning: the features were made with other {'; '.join(changed)}; {way_out}")
@@ -334,7 +339,8 @@ def _of_data(store: EventStore, data: str) -> EventStore:
     raise IdentityError(
         f"holds features of {', '.join(known)}, the head asks for {data}",
         where=str(store.root),
-        way_out=f"run 'frz extract --data {data}', or change features.data",
+        way_out=f"run 'frz extract --ckpt {store.snapshot.about['backbone']['name']} --data {data}', "
+        "or change features.data",
     )
 
 
