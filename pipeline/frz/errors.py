@@ -7,8 +7,9 @@ FrzError
 │   └── DamageError    a file of it is gone or is not what was committed
 ├── IdentityError      the artifacts asked for belong to other weights, data or settings
 ├── CheckpointError    a checkpoint is missing or does not fit the model
-├── ClusterError       workers cannot be reached, do not fit together, or keep dying
-└── TrainingError      training cannot start or cannot go on
+├── TrainingError      training cannot start or cannot go on
+│   └── Diverged       a loss or a gradient is not finite
+└── ClusterError       workers cannot be reached, do not fit together, or keep dying
 
 A message says what is wrong, where, and the way out, in one line. The command line catches `FrzError`
 alone, prints that line and exits with code 2; anything else is a bug of ours and keeps its traceback.
@@ -63,6 +64,10 @@ class CheckpointError(FrzError):
 
 class TrainingError(FrzError):
     """Training cannot start or cannot go on."""
+
+
+class Diverged(TrainingError):
+    """Training cannot go on because a loss or a gradient is not finite."""
 
 
 class ClusterError(FrzError):

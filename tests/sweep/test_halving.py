@@ -23,6 +23,11 @@ def test_a_point_that_is_not_finite_is_the_worst():
 
 
 def test_the_score_at_a_rung_is_the_latest_there_is():
-    lines = [{"val/loss": 3.0}, {"val/loss": 2.0}, {}, {"val/loss": 1.0}]
+    lines = [{"epoch": 1, "val/loss": 3.0}, {"epoch": 2, "val/loss": 2.0}, {"epoch": 3}, {"epoch": 4, "val/loss": 1.0}]
     assert [score_at(lines, epoch, "val/loss") for epoch in (1, 2, 3, 4, 9)] == [3.0, 2.0, 2.0, 1.0, 1.0]
-    assert score_at([{}], 1, "val/loss") == inf
+    assert score_at([{"epoch": 1}], 1, "val/loss") == inf
+
+
+def test_lines_are_taken_by_their_epoch_where_there_are_several_in_one():
+    lines = [{"epoch": number / 4, "val/loss": 9.0 - number} for number in range(1, 9)]
+    assert [score_at(lines, epoch, "val/loss") for epoch in (1, 2)] == [5.0, 1.0]

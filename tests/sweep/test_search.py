@@ -59,6 +59,15 @@ def test_a_search_that_was_killed_goes_on(mine, monkeypatch):
     assert search(mine)["heads_trained"] == 8
 
 
+def test_points_that_failed_count_when_a_search_goes_on(mine):
+    pytest.importorskip("optuna", reason="the search needs optuna: pip install 'frz[search]'")
+    over = {"trainer.lr": {"log": [1e20, 1e30]}}
+    found = search(mine, over=over, trials=3, batch=3)
+    assert (found["heads_trained"], found["heads_failed"]) == (0, 3)
+    again = search(mine, over=over, trials=3, batch=3)
+    assert [row["name"] for row in again["heads"]] == [row["name"] for row in found["heads"]]
+
+
 def test_without_optuna_the_extra_is_named(mine, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"frz\[search\]"):

@@ -98,6 +98,10 @@ def test_values_that_are_no_numbers_can_stand_in_a_name():
         ({"ovre": {}}, "unknown key 'ovre'"),
         ({"search": "optuna", "random": 3, "over": {"trainer.lr": [1]}}, "exclude"),
         ({"search": "optuna"}, "keys to search"),
+        ({"over": {"features.data": ["x/y", "x_y"]}}, "'x/y' and 'x_y' would both be called 'x_y'"),
+        ({"over": {"model.loss": [None, "none"]}}, "None and 'none' would both be called"),
+        ({"over": {"model.a": ["x", "x-b1"], "model.b": ["1-b1", "1"]}}, "different settings"),
+        ({"over": {"trainer.seed": [0, 1]}, "seeds": 2}, "exclude"),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(settings, message):

@@ -6,14 +6,17 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from test_stack import CPU, batch_of, head
 
 from conftest import TINY_HEAD
 from frz import artifacts as names
-from frz.errors import ConfigError
+from frz.errors import ConfigError, Diverged
 from frz.evaluation.run import evaluate
 from frz.heads.run import load_head
 from frz.heads.run import train as train_head
+from frz.loading.blocks import BlockSource
 from frz.sweep import onepass
+from frz.sweep import run as sweep_run
 from frz.sweep.run import sweep
 from frz.training.checkpoint import load
 from frz.training.config import TIMING
@@ -140,15 +143,64 @@ def test_the_worst_are_dropped_on_the_way(mine):
     assert {row["name"]: row["status"] for row in again["heads"]} == status
 
 
-def test_one_diverged_head_is_told_and_the_others_are_as_without_it(mine):
+def test_a_metric_that_no_head_has_is_told_with_those_there_are(mine):
+    for metric in ("val/lss", "val/q/auc"):  # the latter is measured at the end alone
+        with pytest.raises(ConfigError, match=r"halving.metric = \S+: no head has .* epoch 1; .*val/loss"):
+            run(mine, over={"trainer.lr": [1e-4, 1e-3]}, halving={"metric": metric})
+
+
+def test_a_rung_before_the_first_validation_is_refused(mine):
+    base = {**BASE, "trainer": {**BASE["trainer"], "max_epochs": 4, "val_every": 2}}
+    over = {"trainer.lr": [1e-6, 3e-3]}
+    with pytest.raises(ConfigError, match=r"halving.first = 1 comes before the first validation, after epoch 2"):
+        run(mine, base, over=over, halving={"eta": 2, "first": 1})
+    found = run(mine, base, over=over, halving={"eta": 2, "first": 2})
+    status = {row["lr"]: row["status"] for row in found["heads"]}
+    assert status == {1e-6: "dropped after epoch 2", 3e-3: "trained"}
+
+
+def test_without_validation_events_the_training_loss_decides(mine, monkeypatch):
+    sources = onepass.sources
+
+    def without(*arguments):
+        events = sources(*arguments)
+        return events._replace(val=BlockSource(events.val._events, 50, events.splits["val"][:0]))
+
+    monkeypatch.setattr(onepass, "sources", without)
+    found = run(mine, over={"trainer.lr": [1e-6, 3e-3]}, halving={"eta": 2})
+    status = {row["lr"]: row["status"] for row in found["heads"]}
+    assert status == {1e-6: "dropped after epoch 1", 3e-3: "trained"}
+
+
+def test_heads_compete_with_all_seeds_of_those_that_see_the_same_batches(mine, monkeypatch):
+    over = {"trainer.batch_size": [50, 100], "trainer.lr": [1e-4, 1e-3]}
+    first = run(mine, over=over, seeds=3)
+    seen, train = [], onepass.train_pass
+
+    def watched(members, halving, rivals, *more):
+        seen.append((members[0].trainer.batch_size, rivals))
+        return train(members, halving, rivals, *more)
+
+    monkeypatch.setattr(sweep_run, "train_pass", watched)
+    run(mine, over={**over, "trainer.lr": [1e-4, 1e-3, 2e-3]}, seeds=3)
+    assert [size for size, _ in seen] == [50, 100]
+    for size, rivals in seen:
+        assert {point: len(lines) for point, lines in rivals.items()} == {
+            repr({"trainer.batch_size": size, "trainer.lr": lr}): 3 for lr in (1e-4, 1e-3)
+        }
+    assert first["heads_trained"] == 12
+
+
+def test_one_diverged_head_is_told_and_the_others_are_as_without_it(mine, tiny, tmp_path):
     with_it = run(mine, over={"trainer.lr": [1e-3, 2e-3, 3e-3, 1e30]}, base={**BASE, "name": "b"})
     status = {row["name"]: row["status"] for row in with_it["heads"]}
     assert status.pop("try-l1e+30").startswith("failed: the loss or the gradient is not finite in epoch 1, step")
     assert set(status.values()) == {"trained"}
     assert with_it["heads"][-1]["name"] == "try-l1e+30"
     assert not (mine / "heads/try-l1e+30").exists()
-    without = run(mine.parent / "artifacts", over={"trainer.lr": [1e-3, 2e-3, 3e-3]})
-    assert [row["score"] for row in without["heads"]] == [row["score"] for row in with_it["heads"][:3]]
+    without = run(shutil.copytree(tiny, tmp_path / "without"), over={"trainer.lr": [1e-3, 2e-3, 3e-3]})
+    scores = [row["score"] for row in with_it["heads"][:3]]
+    assert [row["score"] for row in without["heads"]] == pytest.approx(scores, rel=1e-5)  # these are not stacked
 
 
 def test_what_cannot_be_stacked_is_trained_alone(mine):
@@ -156,6 +208,49 @@ def test_what_cannot_be_stacked_is_trained_alone(mine):
     found = run(mine, base, over={"trainer.optimiser": ["adamw", "lion"]})
     status = {row["optimiser"]: row["status"] for row in found["heads"]}
     assert status == {"adamw": "trained", "lion": "trained alone: trainer.optimiser = lion"}
+
+
+def test_a_head_with_an_unused_parameter_is_trained_alone_with_its_reason(mine):
+    base = {**BASE, "head": "idle_head:IdleHead", "model": {}}
+    found = run(mine, base, over={"trainer.lr": [1e-4, 1e-3, 2e-3, 3e-3]})
+    assert {row["status"] for row in found["heads"]} == {"trained alone: its loss does not use idle"}
+
+
+@pytest.mark.parametrize("n_heads", [1, 4])
+def test_a_head_that_draws_numbers_of_its_own_is_unfit_for_a_stack(n_heads):
+    heads = [head("idle_head:NoisyHead", seed) for seed in range(n_heads)]
+    reason = onepass.difference(heads, batch_of(heads[0]), CPU)
+    assert "random" in reason
+    fine = [head("user_head:MeanHitHead", seed) for seed in range(n_heads)]
+    assert onepass.difference(fine, batch_of(fine[0]), CPU) is None
+
+
+def test_a_head_that_diverges_alone_does_not_end_the_sweep(mine, monkeypatch):
+    def overflow(*arguments):
+        raise Diverged("the gradient overflows float16 however it is scaled")
+
+    monkeypatch.setattr(sweep_run, "train_alone", overflow)
+    found = run(mine, over={"trainer.optimiser": ["adamw", "lion"]})
+    status = {row["optimiser"]: row["status"] for row in found["heads"]}
+    assert status == {"adamw": "trained", "lion": "failed: the gradient overflows float16 however it is scaled"}
+
+
+def test_failed_heads_of_a_whole_pass_are_remembered_when_a_later_one_is_killed(mine, monkeypatch):
+    over = {"trainer.batch_size": [50, 100], "trainer.lr": [1e-3, 1e30]}
+    asked, train = [], onepass.train_pass
+
+    def killed(members, *more):
+        asked.append([member.name for member in members])
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return train(members, *more)
+
+    monkeypatch.setattr(sweep_run, "train_pass", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(mine, over=over)
+    run(mine, over=over)
+    assert asked[0] == ["try-bs50-l0.001", "try-bs50-l1e+30"]
+    assert asked[1:] == [["try-bs100-l0.001", "try-bs100-l1e+30"]] * 2
 
 
 def test_results_lie_in_files(mine):

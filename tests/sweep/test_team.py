@@ -93,6 +93,38 @@ def test_a_head_that_diverges_leaves_and_the_others_do_not_notice():
         assert ours[0] == pytest.approx(theirs[0])
 
 
+class Cliff(torch.autograd.Function):
+    """One forward, not a number backward."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value):
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("nan")
+
+
+def test_a_gradient_that_is_not_finite_is_seen_without_clipping(monkeypatch):
+    plain = RegressionHead.loss
+    members = [member(number, clip_norm=0.0) for number in range(2)]
+    team = Team(members, CPU, STEPS, "train/loss")
+    batch = batch_of(members[0].run.head)
+    team.step(batch, 6, "step 1")
+    assert team.courses
+    monkeypatch.setattr(RegressionHead, "loss", lambda self, batch: (Cliff.apply(plain(self, batch)[0]), {}))
+    losses = team.step(batch, 6, "step 2")
+    assert torch.isfinite(losses).all()
+    assert [course.over for course in team.over] == ["the loss or the gradient is not finite in step 2"] * 2
+    assert team.step(batch, 6, "step 3").shape == (0,)  # no head is left
+
+
 def test_patience_is_each_heads_own():
     members = [member(number, patience=patience, lr=1e-30) for number, patience in enumerate((0, 1, 2))]
     team = Team(members, CPU, 1, "val/loss")

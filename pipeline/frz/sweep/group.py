@@ -73,7 +73,7 @@ def alone_because(member: Member) -> str | None:
 
 def passes(members: Iterable[Member]) -> list[list[Member]]:
     """Members that share a pass, in the order of the sweep but for what shares prepared events."""
-    return [sharing for same in _grouped(members, prefix_key) for sharing in _grouped(same, _pass_key)]
+    return [sharing for same in _grouped(members, prefix_key) for sharing in _grouped(same, pass_key)]
 
 
 def stacks(members: Iterable[Member]) -> list[list[Member]]:
@@ -103,7 +103,7 @@ def prefix_key(member: Member) -> str:
     )
 
 
-def _pass_key(member: Member) -> str:
+def pass_key(member: Member) -> str:
     """What decides in which batches they come, and how often."""
     trainer = member.run.asked["trainer"]
     return canonical_json({key: trainer.get(key) for key in sorted(PER_PASS - {"device"})})

@@ -25,8 +25,8 @@ def survivors(scores: Mapping[Hashable, Sequence[float]], eta: int) -> set[Hasha
 
 def score_at(lines: Sequence[Metrics], epoch: int, metric: str) -> float:
     """The metric at an epoch, or at the last one before that has it; infinite without any."""
-    for line in reversed(lines[:epoch]):
-        value = line.get(metric)
-        if value is not None:
+    for line in reversed(lines):  # a head trained alone may have several in an epoch
+        value, at = line.get(metric), line["epoch"]
+        if value is not None and at is not None and at <= epoch:
             return value
     return inf

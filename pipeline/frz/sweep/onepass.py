@@ -3,19 +3,19 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from math import ceil
-from typing import Any, NamedTuple
+from math import ceil, inf
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from frz.errors import TrainingError
+from frz.errors import ConfigError, TrainingError, nearest
 from frz.heads.prefix import Prefix
 from frz.heads.run import Sources, sources
 from frz.progress import note, progress
 from frz.sweep.group import Member, device_of, stacks
 from frz.sweep.halving import rungs, score_at, survivors
 from frz.sweep.space import HalvingConfig
-from frz.sweep.stack import LEAST, Stack, stack_size
+from frz.sweep.stack import LEAST, PREFIX, Stack, stack_size
 from frz.sweep.team import Course, Team
 from frz.training.record import Metrics
 from frz.training.source import Batch, BatchSource
@@ -23,6 +23,9 @@ from frz.training.source import Batch, BatchSource
 SAME = 1e-4
 """Largest relative difference of a stacked loss from the loss alone before training; with more, heads train alone."""
 REPORT_SECONDS = 0.2
+
+Rivals: TypeAlias = Mapping[str, Sequence[Sequence[Metrics]]]
+"""Lines of metrics of each head (one per seed) by the name of its point."""
 
 
 class Passed(NamedTuple):
@@ -40,7 +43,7 @@ class Passed(NamedTuple):
 def train_pass(
     members: Sequence[Member],
     halving: HalvingConfig | None,
-    rivals: Mapping[str, Sequence[Metrics]],
+    rivals: Rivals,
     done: Callable[[Sources, Course], None],
     prefix: Prefix | None = None,
 ) -> Passed:
@@ -53,7 +56,7 @@ def train_pass(
     halving : HalvingConfig, optional
         Drop the worst on the way.
     rivals : mapping
-        Lines of metrics of heads that were finished before and compete, by the name of their point.
+        Heads that were finished before and compete.
     done : callable
         Told of each head whose training is over, when it is.
     prefix : Prefix, optional
@@ -63,6 +66,8 @@ def train_pass(
     ------
     TrainingError
         If there is no event to train on.
+    ConfigError
+        If no head has the metric of `halving` when it is needed.
     """
     first, device = members[0], device_of(list(members))
     events = sources(first.run, prefix)
@@ -86,6 +91,8 @@ def train_pass(
             teams.append(Team(chosen, device, len(plan), monitored))
             sizes |= {member.name: len(chosen) for member in chosen}
     pass_ = _Pass(teams, train, val, device, first.trainer.max_epochs, int(first.trainer.val_every))
+    if halving and halving.metric == "val/loss":  # as in a run alone, the training loss may stand in for it
+        halving = halving.model_copy(update={"metric": monitored})
     pass_.go(halving, rivals, lambda course: done(events, course))
     return Passed(events.prefix, [course for team in teams for course in team.over], unfit, sizes)
 
@@ -114,7 +121,7 @@ class _Pass:
     def go(
         self,
         halving: HalvingConfig | None,
-        rivals: Mapping[str, Sequence[Metrics]],
+        rivals: Rivals,
         done: Callable[[Course], None],
     ) -> None:
         """Train until no head is left."""
@@ -168,15 +175,21 @@ class _Pass:
         for team in self.running:
             team.end_epoch(times)
 
-    def _drop(self, halving: HalvingConfig, epoch: int, rivals: Mapping[str, Sequence[Metrics]]) -> None:
+    def _drop(self, halving: HalvingConfig, epoch: int, rivals: Rivals) -> None:
         """Drop the points that are not among the best."""
         running = [course for team in self.teams for course in team.courses]
+        metric = halving.metric
+        if running and all(score_at(course.lines, epoch, metric) == inf for course in running):
+            lines = [line for course in running for line in course.lines]
+            known = {name for line in lines for name, value in line.items() if "/" in name and value is not None}
+            what = f"no head has this entry after epoch {epoch}"
+            raise ConfigError(what, where=f"halving.metric = {metric}", way_out=nearest(metric, known))
         over = [course for team in self.teams for course in team.over if course.over in ("early", "whole")]
         scores: dict[Any, list[float]] = {}
         for course in (*running, *over):
-            scores.setdefault(point_of(course.member), []).append(score_at(course.lines, epoch, halving.metric))
-        for point, lines in rivals.items():
-            scores.setdefault(point, []).append(score_at(lines, epoch, halving.metric))
+            scores.setdefault(point_of(course.member), []).append(score_at(course.lines, epoch, metric))
+        for point, finished in rivals.items():
+            scores.setdefault(point, []).extend(score_at(lines, epoch, metric) for lines in finished)
         best = survivors(scores, halving.eta)
         for course in running:
             if point_of(course.member) not in best:
@@ -192,15 +205,29 @@ def point_of(member: Member) -> str:
 
 
 def difference(heads: Sequence[Any], batch: Batch, device: torch.device) -> str | None:
-    """How a stack of heads differs from the heads alone, without dropout; None if it does not."""
+    """Why a stack of heads would not train as the heads alone do; None if it would.
+
+    Losses are compared without dropout; one loss with it and its gradient show whether the stack can be trained.
+    """
     try:
         stack = Stack(heads, [0] * len(heads), device)
         stack.train(False)
         with torch.no_grad():
             together, _ = stack.losses(batch)
             alone = torch.stack([head.to(device).eval().loss(batch)[0] for head in heads])
+        stack.train(True)
+        with torch.random.fork_rng(devices=[]):
+            before = torch.get_rng_state()
+            losses, _ = stack.losses(batch)
+            losses.sum().backward()  # type: ignore[no-untyped-call]
+            drawn = not torch.equal(before, torch.get_rng_state())
     except RuntimeError as error:
         return f"torch.vmap refuses it ({str(error).splitlines()[0]})"
+    if drawn:  # in a stack of one, which torch.vmap never sees
+        return "it draws random numbers other than nn.Dropout's"
+    idle = [name for name, value in stack.parameters.items() if value.requires_grad and value.grad is None]
+    if idle:
+        return f"its loss does not use {idle[0].removeprefix(PREFIX)}"
     gap = float(((together - alone).abs() / alone.abs().clamp(min=1e-3)).max())
     return None if gap <= SAME else f"stacked, its loss differs by {gap:.1g}"
 

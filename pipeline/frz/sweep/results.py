@@ -36,7 +36,8 @@ class Outcome(NamedTuple):
     status: str
     """`trained`, `dropped after epoch n`, `failed: …`; or how else it came to its end."""
     score: float | None
-    """Best value of the monitored metric; None for a head that failed."""
+    """Best value of the validation loss (of the training loss where there is no other), of a dropped or failed head its
+    best so far; None without a whole epoch."""
     epochs: int
     metrics: dict[str, float]
     """Of the validation split, in physical units; of trained heads."""

@@ -14,7 +14,7 @@ import yaml
 
 from frz import artifacts as names
 from frz.config import parse, read_yaml
-from frz.errors import TrainingError
+from frz.errors import Diverged, TrainingError
 from frz.heads.prefix import Prefix
 from frz.heads.run import Sources, open_features, plan
 from frz.heads.run import train as train_alone
@@ -22,14 +22,14 @@ from frz.progress import note
 from frz.store.atomic import full_disk, make_folder, write_file
 from frz.store.reader import EventStore
 from frz.sweep import results
-from frz.sweep.group import Member, alone_because, passes, prefix_key
+from frz.sweep.group import Member, alone_because, pass_key, passes, prefix_key
 from frz.sweep.keep import keep
 from frz.sweep.onepass import train_pass
 from frz.sweep.results import Outcome
 from frz.sweep.space import Point, SweepConfig, expand
 from frz.sweep.team import Course
 from frz.training.lock import only_writer
-from frz.training.record import METRICS
+from frz.training.record import METRICS, Metrics
 
 RESULTS = "results.json"
 
@@ -99,6 +99,7 @@ class Sweep:
         self._earlier = self._dropped_earlier()
         self._sizes: dict[str, int] = {}  # of the stack that a head was in
         self._epochs: dict[str, int] = {}  # that a head was to train
+        self._batches: dict[str, tuple[str, str]] = {}  # that a head sees; it competes with those that see the same
 
     def train(self, points: Sequence[Point]) -> list[Outcome]:
         """Train these heads, or take what there is of them; in their order."""
@@ -110,10 +111,11 @@ class Sweep:
         alone = {member.name: reason for member in waiting if (reason := alone_because(member))}
         for sharing in passes(member for member in waiting if member.name not in alone):
             alone |= self._pass(sharing)
+            self.report()  # what was dropped or failed lies on disk nowhere else
         for member in waiting:
             if member.name in alone:
                 self._alone(member, alone[member.name])
-        self.report()
+                self.report()
         return [self.outcomes[member.name] for member in members]
 
     def _member(self, point: Point) -> Member:
@@ -122,7 +124,9 @@ class Sweep:
         if key not in self._stores:
             self._stores[key] = open_features(asked, self._artifacts, self._features)
         self._epochs[point.config.name] = point.config.trainer.max_epochs
-        return Member(point, plan(point.config, self._stores[key], self._artifacts, f"{self.where}: over"))
+        member = Member(point, plan(point.config, self._stores[key], self._artifacts, f"{self.where}: over"))
+        self._batches[member.name] = prefix_key(member), pass_key(member)
+        return member
 
     def _known(self, member: Member) -> bool:
         """Whether the head was finished, dropped or failed before; its outcome is then known."""
@@ -139,7 +143,7 @@ class Sweep:
         try:
             train_alone(member.point.values, self._artifacts, self.where, self._features)
         except TrainingError as error:
-            if "not finite" not in error.what:
+            if not isinstance(error, Diverged) and "not finite" not in error.what:
                 raise
             self._keep(_outcome(member, f"failed: {error.what}", []))
         else:
@@ -150,7 +154,10 @@ class Sweep:
         key = prefix_key(members[0])
         if self._prefix is not None and self._prefix[0] != key:
             self._prefix = None  # before the next one takes memory
-        rivals = {repr(one.chosen): one.lines for one in self.outcomes.values() if one.trained}
+        rivals: dict[str, list[list[Metrics]]] = {}
+        for one in self.outcomes.values():
+            if one.trained and self._batches[one.name] == self._batches[members[0].name]:
+                rivals.setdefault(repr(one.chosen), []).append(one.lines)
         done, known = partial(self._done, len(members)), self._prefix[1] if self._prefix else None
         found = train_pass(members, self.config.halving, rivals, done, known)
         self._prefix = key, found.prefix
@@ -174,7 +181,7 @@ class Sweep:
         """What there is so far; written to the folder of the sweep."""
         found = list(self.outcomes.values())
         rows, points = results.rows_of(found), results.points_of(found)
-        trained = sum(len(one.lines) for one in found)
+        trained = sum(one.epochs for one in found)
         planned = sum(self._epochs[one.name] for one in found)
         told = {
             "name": self.config.name,
@@ -224,7 +231,7 @@ def _outcome(member: Member, status: str, lines: list[dict[str, float | None]]) 
         seed=member.trainer.seed,
         status=status,
         score=min(scores) if scores else None,
-        epochs=len(lines),
+        epochs=int(lines[-1]["epoch"] or 0) if lines else 0,
         metrics={},
         lines=lines,
     )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from frz.sweep.run import Sweep
 
 STUDY = "study.log"
+FAILED = "failed"
+"""Mark of trials with a head that failed: these count as points, those of a process that was killed do not."""
 
 
 def search(sweep: "Sweep") -> None:
@@ -43,7 +45,7 @@ def search(sweep: "Sweep") -> None:
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     told = 0
     for trial in known:  # heads that are on disk already: their outcomes go to the table
-        if trial.value is not None:
+        if trial.value is not None or FAILED in trial.user_attrs:
             chosen = {key: _value(span, trial.params[key]) for key, span in spans.items()}
             sweep.train(points_of(config, sweep.base, chosen, sweep.where))
             told += 1
@@ -55,6 +57,8 @@ def search(sweep: "Sweep") -> None:
         found = dict(zip(distinct, sweep.train(list(distinct.values())), strict=True))
         for trial, group in zip(trials, points, strict=True):
             score = _score([found[point.config.name] for point in group])
+            if score is None:
+                trial.set_user_attr(FAILED, True)
             study.tell(trial, score, optuna.trial.TrialState.FAIL if score is None else None)
         told += len(trials)
         best = min((outcome.score for outcome in found.values() if outcome.score is not None), default=None)

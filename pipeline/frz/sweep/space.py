@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from frz.config import StrictModel, digest_of, parse
 from frz.errors import ConfigError
 from frz.heads.run import HeadConfig
+from frz.training.config import TrainerConfig
 
 SEED = "trainer.seed"
 
@@ -101,6 +102,8 @@ class SweepConfig(StrictModel):
             raise ValueError("random and search exclude each other")
         if self.search and not self.over:
             raise ValueError("a search needs keys to search over")
+        if self.seeds > 1 and SEED in self.over:
+            raise ValueError(f"{SEED} in over and seeds above 1 exclude each other")
         return self
 
 
@@ -120,7 +123,7 @@ def ranges(config: SweepConfig, where: str) -> dict[str, Range]:
     Raises
     ------
     ConfigError
-        If one is no range, or a grid lacks its number of points.
+        If one is no range, a grid lacks its number of points, or two values would have the same name.
     """
     found: dict[str, Range] = {}
     for key, values in config.over.items():
@@ -131,6 +134,11 @@ def ranges(config: SweepConfig, where: str) -> dict[str, Range]:
         if found[key].choice is None and found[key].n is None and not (config.random or config.search):
             way_out = "add n, or draw at random (random: 20)"
             raise ConfigError(f"over.{key} is a range without a number of points", where=where, way_out=way_out)
+        known: dict[str, Any] = {}
+        for value in found[key].choice or []:
+            if known.setdefault(_text(value), value) != value:
+                what = f"over.{key}: {known[_text(value)]!r} and {value!r} would both be called {_text(value)!r}"
+                raise ConfigError(what, where=where, way_out="a head is named by its values: give another spelling")
     return found
 
 
@@ -159,7 +167,9 @@ def expand(config: SweepConfig, base: Mapping[str, Any], where: str) -> list[Poi
     points: dict[str, Point] = {}
     for row in rows:
         for point in points_of(config, base, dict(zip(spans, row, strict=True)), where):
-            points.setdefault(point.config.name, point)
+            if points.setdefault(point.config.name, point).values != point.values:
+                what = f"two heads with different settings would be called {point.config.name!r}"
+                raise ConfigError(what, where=where, way_out="give other values")
     return list(points.values())
 
 
@@ -178,7 +188,17 @@ def points_of(config: SweepConfig, base: Mapping[str, Any], chosen: Mapping[str,
         label = "".join(f"-{labels[key]}{_text(value)}" for key, value in told.items())
         values["name"] = config.name + label
         found.append(Point(dict(chosen), values, parse(HeadConfig, values, f"{where}: over")))
+        if config.halving:
+            _check_halving(config.halving, found[-1].config.trainer, where)
     return found
+
+
+def _check_halving(halving: HalvingConfig, trainer: TrainerConfig, where: str) -> None:
+    """Refuse a rung before the first validation."""
+    first, validated = halving.first, min(trainer.val_every, trainer.max_epochs)
+    if halving.metric.startswith("val/") and first < validated:
+        what = f"halving.first = {first} comes before the first validation, after epoch {validated}"
+        raise ConfigError(what, where=where, way_out="lower trainer.val_every, or set halving.first no lower than it")
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -76,34 +76,37 @@ class Team:
     def step(self, batch: Batch, n_events: int, where: str) -> Tensor:
         """One optimiser step of every head; a head whose loss or gradient is not finite leaves.
 
+        With no head left, nothing is done.
+
         Returns
         -------
         Tensor (K,)
             Losses before the step.
         """
+        if not self.courses:
+            return torch.empty(0)
         self.stack.train(True)
         losses, parts = self.stack.losses(batch)
         self.optimiser.zero_grad()
         losses.sum().backward()  # type: ignore[no-untyped-call]
         values = {**parts, "loss": losses.detach()}
+        norms = self.optimiser.norms()
         limits = [course.member.trainer.clip_norm for course in self.courses]
         if any(limits):
-            norms = self.optimiser.norms()
             values["grad_norm"] = norms
             self._log.add(1, {"clipped": (norms > norms.new_tensor(limits)).float()})  # a share of steps
             self.optimiser.clip(norms, limits)
         self.optimiser.step([self._rate(course, self._steps) for course in self.courses])
         self._steps += 1
         self._log.add(n_events, values)
-        self._part_with({name: values[name] for name in ("loss", "grad_norm") if name in values}, where)
+        self._part_with(torch.isfinite(values["loss"]) & torch.isfinite(norms), where)
         return values["loss"]
 
     def _rate(self, course: Course, step: int) -> float:
         return course.member.trainer.lr * course.schedule.factor(step)
 
-    def _part_with(self, values: Mapping[str, Tensor], where: str) -> None:
-        """Let heads go that have a value that is not finite."""
-        good = torch.stack([torch.isfinite(value) for value in values.values()]).all(0)
+    def _part_with(self, good: Tensor, where: str) -> None:
+        """Let heads go whose entry (K,) is false."""
         if bool(good.all()):
             return
         for course, fine in zip(self.courses, good.tolist(), strict=True):
