@@ -14,7 +14,7 @@ import yaml
 
 from frz import artifacts as names
 from frz.config import parse, read_yaml
-from frz.errors import Diverged, TrainingError
+from frz.errors import Diverged
 from frz.heads.prefix import Prefix
 from frz.heads.run import Sources, open_features, plan
 from frz.heads.run import train as train_alone
@@ -142,9 +142,7 @@ class Sweep:
         note(f"{member.name} is trained alone: {reason}")
         try:
             train_alone(member.point.values, self._artifacts, self.where, self._features)
-        except TrainingError as error:
-            if not isinstance(error, Diverged) and "not finite" not in error.what:
-                raise
+        except Diverged as error:
             self._keep(_outcome(member, f"failed: {error.what}", []))
         else:
             self._keep(_finished(member, names.card(member.run.folder), True, f" alone: {reason}"))

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from frz.errors import TrainingError
+from frz.errors import Diverged, TrainingError
 from frz.progress import Bar, progress
 from frz.training.checkpoint import load_into
 from frz.training.config import TrainerConfig, pick_device
@@ -267,7 +267,7 @@ class _Run:
                     self._check(plan)
                 unreported += n_events
                 if time.monotonic() - reported >= REPORT_SECONDS:
-                    bar.advance(unreported, epoch=at.epoch + 1, loss=self.log.latest("loss"))
+                    bar.advance(unreported, epoch=at.epoch + 1, **self.log.latest("loss"))
                     reported, unreported = time.monotonic(), 0
                 ends, due = self.world.anys([self.interrupted(), self._overdue()])
                 if ends or due:
@@ -275,7 +275,7 @@ class _Run:
                     self._pause(started, ends)
         self._check(plan)
         hold_average(self.optimiser, True)  # before every line, validated or not, since it rounds
-        bar.advance(unreported, epoch=at.epoch + 1, loss=self.log.latest("loss"))
+        bar.advance(unreported, epoch=at.epoch + 1, **self.log.latest("loss"))
 
     def _step(self, plan: Plan, group: range, batches: Iterator[Batch | None]) -> int:
         """An optimiser step on a group of batches; the number of their events."""
@@ -307,13 +307,13 @@ class _Run:
         first = batch - batch % self.config.accumulate
         raise self._diverged("the gradient is not finite in", self.train, plan, range(first, batch + 1))
 
-    def _diverged(self, what: str, source: BatchSource, plan: Plan, batches: Sequence[int]) -> TrainingError:
+    def _diverged(self, what: str, source: BatchSource, plan: Plan, batches: Sequence[int]) -> Diverged:
         step = batches[-1] // (self.config.accumulate if source is self.train else 1) + 1
         events = name_events(source, plan, batches)
         kept = f"; {STATE} holds the last good state" if resumable(self.record.path) else ""
         what = f"{what} epoch {self.at.epoch + 1}, step {step} (events {events})"
         way_out = f"lower lr or clip_norm, or look at these events{kept}"
-        return TrainingError(what, where=str(self.record.path), way_out=way_out)
+        return Diverged(what, where=str(self.record.path), way_out=way_out)
 
     def _close(self, line: Metrics, end: int) -> None:
         """Note a line of metrics, whether its weights are among the best, and whether to stop."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from frz.errors import TrainingError
+from frz.errors import Diverged
 
 Batch: TypeAlias = dict[str, Tensor]
 """Flat tensors by `axis/name`, with `axis/offsets` for ragged axes."""
@@ -38,7 +38,7 @@ class BatchSource(Protocol):
         ...
 
 
-Diverged: TypeAlias = Callable[[str, BatchSource, Plan, Sequence[int]], TrainingError]
+Blame: TypeAlias = Callable[[str, BatchSource, Plan, Sequence[int]], Diverged]
 """Makes the error for batches of a plan that are not finite, from what to say first."""
 
 

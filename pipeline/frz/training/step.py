@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from frz.errors import TrainingError
+from frz.errors import Diverged
 from frz.training.config import TrainerConfig
 from frz.training.distributed import World
 from frz.training.source import Batch, Trainable
@@ -89,7 +89,7 @@ class Stepper:
 
         Raises
         ------
-        TrainingError
+        Diverged
             If float16 overflows at every scale.
         """
         self.optimiser.zero_grad(set_to_none=True)
@@ -167,7 +167,7 @@ class Stepper:
                 log.add(batch, n_events, {"grad_norm": norm})
         if self.scaler.get_scale() < SMALLEST_SCALE:
             way_out = "lower lr, or set precision to bf16 or fp32"
-            raise TrainingError("the gradient overflows float16 however it is scaled", way_out=way_out)
+            raise Diverged("the gradient overflows float16 however it is scaled", way_out=way_out)
         return not overflow
 
     def _gradients(self) -> list[Tensor]:

@@ -59,10 +59,10 @@ class StepLog:
                     bad = batch, name
         return bad
 
-    def latest(self, name: str) -> float:
-        """Value of the last batch that was drained (NaN before the first)."""
+    def latest(self, name: str) -> dict[str, float]:
+        """Value of the last batch that was drained, by its name; nothing before the first."""
         values = self._values.get(name)
-        return values[-1] if values else math.nan
+        return {name: values[-1]} if values else {}
 
     def means(self, prefix: str) -> dict[str, float | None]:
         """Weighted means by `prefix/name`; None where one is not finite (JSON has no NaN)."""

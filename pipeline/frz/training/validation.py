@@ -12,7 +12,7 @@ from frz.training.distributed import World
 from frz.training.ema import Ema
 from frz.training.monitor import Monitor
 from frz.training.record import Metrics
-from frz.training.source import BatchSource, Diverged
+from frz.training.source import BatchSource, Blame
 from frz.training.state import own_random
 from frz.training.step import Stepper
 from frz.training.steplog import StepLog
@@ -54,7 +54,7 @@ class Validation:
         ema: Ema | None,
         monitor: Monitor,
         measure: Measure | None,
-        diverged: Diverged,
+        diverged: Blame,
         world: World,
         device: torch.device,
     ) -> None:
