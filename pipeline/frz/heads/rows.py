@@ -274,8 +274,10 @@ class RowHead(Head):
         """Weighted mean over fields of the mean over the members that count, and each field's part."""
         goals, shift = batch[f"{self.axis}/goal"], self._shift(batch)
         goals = goals if shift is None else goals - shift
-        losses = self.targets.losses(self(batch), goals, batch[f"{self.axis}/counts"])  # (F,)
-        total = self.config.loss_weight * (losses @ self.field_weights) / self.field_weights.sum()
+        outputs = self(batch).float()
+        with torch.autocast(outputs.device.type, enabled=False):  # or products would round the loss to 8 bits
+            losses = self.targets.losses(outputs, goals, batch[f"{self.axis}/counts"])  # (F,)
+            total = self.config.loss_weight * (losses @ self.field_weights) / self.field_weights.sum()
         return total, dict(zip(self.labels, losses.detach(), strict=True))
 
     def predict(self, batch: Batch) -> Batch:
