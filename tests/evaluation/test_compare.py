@@ -8,6 +8,7 @@ import pytest
 
 from conftest import TINY_HEAD, tiny_recipe
 from frz import artifacts as names
+from frz import progress
 from frz.data.build import build
 from frz.errors import CheckpointError, ConfigError
 from frz.evaluation.compare import _ranked, _Watched, compare
@@ -165,3 +166,14 @@ def test_heads_that_were_tested_on_other_events_are_not_compared(two, tmp_path):
     train({**TINY_HEAD, "name": "more"}, artifacts)
     with pytest.raises(ConfigError, match="tiny@.* and more@.* have other events in 'test'"):
         compare(["tiny", "more"], artifacts)
+
+
+def test_what_not_all_heads_have_is_named(two, tmp_path, capsys):
+    mine = shutil.copytree(two, tmp_path / "artifacts")
+    fewer = {"fields": ["eta", "phi"], "assignment_threshold": 0.4}
+    train({**TINY_HEAD, "name": "fewer", "model": fewer}, mine)
+    progress.show("lines")
+    metrics = compare(["tiny", "fewer"], mine, n=2)["metrics"]
+    assert "eta/width" in metrics
+    assert "pt/width" not in metrics
+    assert "not compared, because not all heads have them: pt/" in capsys.readouterr().err

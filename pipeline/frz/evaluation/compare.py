@@ -186,6 +186,9 @@ def _metrics(tested: Sequence[Tested], n: int) -> dict[str, dict[str, Any]]:
     if not shared:
         known = "; ".join(f"{h.label} has {', '.join(list(v)[:4])}" for h, v in zip(tested, values, strict=True))
         raise ConfigError(f"no metric in common: {known}", way_out="compare heads that predict the same")
+    if alone := sorted({name for of_head in values for name in of_head} - set(shared)):
+        more = f" and {len(alone) - 6} more" if len(alone) > 6 else ""
+        note(f"not compared, because not all heads have them: {', '.join(alone[:6])}{more}")
     labels = [head.label for head in tested]
     return {
         name: _ranked(name, labels, np.array([v[name] for v in values]), np.stack([d[name] for d in drawn]))
