@@ -18,7 +18,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import synthetic
+from benchmarks.turns import take_turns
 from frz.extract.memory import Peak
 from frz.loading.blocks import BlockSource, PreparedEvents
 from frz.loading.order import OrderConfig
@@ -140,21 +140,12 @@ class Setup:
 
 def measure(setup: Setup, repetitions: int) -> dict[str, Any]:
     """Events/s by the clock and by processor time, and what they come to."""
-    ways = setup.ways()
-    wall: dict[str, list[float]] = {name: [] for name in ways}
-    busy: dict[str, list[float]] = {name: [] for name in ways}
-    for repetition in range(repetitions + 1):
-        for name, way in ways.items():
-            start, used = time.perf_counter(), time.process_time()
-            way()
-            if repetition:  # the first warms up
-                wall[name].append(setup.n_events / (time.perf_counter() - start))
-                busy[name].append(setup.n_events / (time.process_time() - used))
-    return {"wall": _summary(wall), "processor_time": _summary(busy)}
+    times = take_turns(setup.ways(), repetitions)
+    return {"wall": _summary(setup.n_events, times.wall), "processor_time": _summary(setup.n_events, times.busy)}
 
 
-def _summary(rates: dict[str, list[float]]) -> dict[str, Any]:
-    rate = {name: median(values) for name, values in rates.items()}
+def _summary(n_events: int, times: dict[str, list[float]]) -> dict[str, Any]:
+    rate = {name: median(n_events / seconds for seconds in turns) for name, turns in times.items()}
     return {
         "events_per_s": {name: round(value) for name, value in rate.items()},
         "ram_over_gather": round(rate["ram"] / rate["gather"], 3),

@@ -10,8 +10,6 @@ import argparse
 import copy
 import json
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks.stage2 import find, make
+from benchmarks.turns import take_turns
 from frz.config import import_class, read_yaml
 from frz.heads.contract import HEADS, Head
 from frz.loading.source import ReaderSource
@@ -113,16 +112,7 @@ class Case:
 
 def measure(case: Case, repetitions: int) -> dict[str, Any]:
     """Ratio of times, milliseconds of a step of all heads, and the ratio of processor times."""
-    ways: dict[str, Callable[[], None]] = {"alone": case.alone, "together": case.together}
-    wall: dict[str, list[float]] = {name: [] for name in ways}
-    busy: dict[str, list[float]] = {name: [] for name in ways}
-    for repetition in range(repetitions + 1):
-        for name, way in ways.items():
-            start, used = time.perf_counter(), time.process_time()
-            way()
-            if repetition:  # the first warms up
-                wall[name].append(time.perf_counter() - start)
-                busy[name].append(time.process_time() - used)
+    wall, busy = take_turns({"alone": case.alone, "together": case.together}, repetitions)
     times = {name: median(values) for name, values in wall.items()}
     return {
         "ratio": round(times["together"] / times["alone"], 3),
