@@ -21,7 +21,7 @@ PER_HEAD = frozenset({"seed", "lr", "weight_decay", "clip_norm", "patience", *Sc
 """Keys of `trainer` that heads of one stack may differ in."""
 PER_STACK = frozenset({"betas", "eps"})
 """Keys that stacks of one pass may differ in."""
-PER_PASS = frozenset({"data_seed", "batch_size", "window", "max_epochs", "val_every", "balance", "device"})
+PER_PASS = frozenset({"data_seed", "batch_size", "max_epochs", "val_every", "balance", "device"})
 """Keys that a pass has in common."""
 ANY = frozenset({"checkpoint_minutes", "tensorboard"})
 """Keys that do not matter: a pass is not saved half-way, and event files are made of a head's whole metrics."""
