@@ -82,6 +82,12 @@ def versions(store: Path) -> list[int]:
     return sorted({version for version, suffix in numbered if suffix == ".json"} - dropped)
 
 
+def newer_data(data: Mapping[str, Any], artifacts: Path) -> int | None:
+    """Number of the newest version of a data set (`name`, `version`) if that is newer; else None."""
+    newest = max(versions(store_path(artifacts, "datasets", data["name"])), default=0)
+    return newest if newest > data["version"] else None
+
+
 def latest_snapshot(store: Path) -> dict[str, Any]:
     """JSON of the newest snapshot of an event store ({} if it has none); of its second copy if it is damaged."""
     if not (numbers := versions(store)):

@@ -126,8 +126,8 @@ def _origin(store: EventStore, artifacts: Path, options: EvaluateSettings) -> di
 def _newer_data(data: str, artifacts: Path) -> str:
     """A sentence if there is a newer version of the data set `name@version` than this; else ''."""
     name, _, version = data.partition("@")
-    newest = max(names.versions(names.store_path(artifacts, "datasets", name)), default=0)
-    return f"data set {name} has version {newest}, evaluated is version {version}" if newest > int(version) else ""
+    newest = names.newer_data({"name": name, "version": int(version)}, artifacts)
+    return f"data set {name} has version {newest}, evaluated is version {version}" if newest else ""
 
 
 def _positions(store: EventStore, split: str) -> NDArray[np.int64]:

@@ -268,8 +268,7 @@ def open_features(asked: Features, artifacts: Path, place: str | None = None) ->
     """`find_features`; warns if there are newer data, if other versions computed them, or if held-out events leak."""
     store = find_features(asked, artifacts, place)
     of = store.snapshot.about["data"]
-    newest = max(names.versions(names.store_path(artifacts, "datasets", of["name"])), default=0)
-    if "@" not in asked.data and newest > of["version"]:
+    if "@" not in asked.data and (newest := names.newer_data(of, artifacts)):
         way_out = f"'frz extract --ckpt {asked.backbone}' adds what is new"
         note(f"the features are of {of['name']}@{of['version']}, the data set has version {newest}; {way_out}")
     if changed := changed_since(store.snapshot.about["made_with"]):
