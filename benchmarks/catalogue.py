@@ -57,7 +57,8 @@ def measure(folder: Path, n_parts: int) -> dict[str, float]:
     data = data_set(n_parts)
     places = folder / "datasets" / "many", folder / "features" / "many-0"
     commit(places[0], data, {})
-    commit(places[1], features_of(data), {"identity": IDENTITY})
+    of = {"name": "many", "version": 1, "hash": ""}
+    commit(places[1], features_of(data), {"identity": IDENTITY, "data": of})
     source, features = (EventStore(place) for place in places)
     there = {part_name(group, key) for group, held in features.snapshot.parts.groups.items() for key in held.key}
     fewer = source.snapshot.model_copy(update={"parts": data_set(n_parts - 1)})
