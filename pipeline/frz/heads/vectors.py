@@ -71,6 +71,8 @@ class VectorHead(RowHead):
         Of the feature store.
     """
 
+    takes_stacked_rows = True
+
     def __init__(self, config: MemberSettings, schema: Schema) -> None:
         assert isinstance(config, VectorSettings)
         self.vectors: VectorSettings = config
@@ -148,7 +150,7 @@ class VectorHead(RowHead):
         self.standard.settle()
 
     def forward(self, batch: Batch) -> Tensor:
-        """Raw outputs (N, O) in the normalised target space, for every member of the batch."""
+        """Raw outputs (N, O), or (K, N, O), in the normalised target space, for every member of the batch."""
         outputs: Tensor = self.net(self.standard(batch[f"{self.axis}/vector"]))
         return outputs.float()
 
