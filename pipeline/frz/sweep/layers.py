@@ -19,8 +19,8 @@ from torch.nn import functional
 Draw: TypeAlias = Callable[[torch.Size], Tensor]
 """Dropout masks (K, *shape) of the next dropout layer, scaled by 1 / (1 - p)."""
 Form: TypeAlias = Literal["single", "vmap", "outright"]
-"""One head as it is; stacked weights under `torch.vmap`; stacked weights without it, on rows (N, I) that the heads share
-or rows (K, N, I)."""
+"""One head as it is; stacked weights under `torch.vmap`; stacked weights without it, where rows are (N, I), shared by
+the heads, or (K, N, I)."""
 NARROW = 16
 """Most outputs of a linear layer for which one product for all heads is faster than one for each."""
 ELEMENTWISE = (nn.ReLU, nn.SiLU, nn.GELU, nn.Tanh, nn.Sigmoid, nn.Identity)
