@@ -59,7 +59,8 @@ class StackedAdamW:
 
     def norms(self) -> Tensor:
         """Norm (K,) of the gradient of each head."""
-        return torch.linalg.vector_norm(self.gradient, dim=1)
+        found: Tensor = torch.linalg.vector_norm(self.gradient, dim=1)
+        return found
 
     def clip(self, norms: Tensor, limits: Sequence[float]) -> None:
         """Scale the gradients of heads whose norm (K,) is above their limit; 0 is no limit."""

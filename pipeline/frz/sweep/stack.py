@@ -1,5 +1,7 @@
 """K heads of one shape as one module: parameters (K, ...), one forward and one backward for all of them.
 
+Heads that say that they can (`takes_stacked_rows`) run on stacked layers as they are, others under `torch.vmap`.
+
 Every head sees what it would see alone: its initial weights, its constants, and its own dropout masks, drawn from
 its own generator in the order in which torch draws them for a head trained alone. Heads never mix: what is not
 finite in one stays in it.
@@ -125,10 +127,9 @@ class Stack:
 
     def _settle(self) -> None:
         """Give the module the form that suits the heads there are."""
-        form: Form = "single" if self.n_heads == 1 else "outright" if self._needs_no_vmap() else "vmap"
-        self._outright = form == "outright"
-        convert(self.module, self.masks.draw, form)
-        for name, value in self.parameters.items() if self._outright else ():
+        self.form: Form = "single" if self.n_heads == 1 else "outright" if self._needs_no_vmap() else "vmap"
+        convert(self.module, self.masks.draw, self.form)
+        for name, value in self.parameters.items() if self.form == "outright" else ():
             owner, _, last = name.rpartition(".")
             self.module.get_submodule(owner)._parameters[last] = value  # type: ignore[assignment]
 
@@ -165,7 +166,7 @@ class Stack:
             every = {name: value.squeeze(0) for name, value in {**self.parameters, **self.buffers}.items()}
             loss, parts = self._one(every, {}, batch=batch)
             return loss.unsqueeze(0), {name: part.detach().unsqueeze(0) for name, part in parts.items()}
-        if self._outright:
+        if self.form == "outright":
             losses, parts = self.module(batch)
             return losses, parts
         call = partial(self._one, batch=batch)
@@ -199,7 +200,7 @@ def unpacked(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor
     """Parameters (K, *shape) by name that lie side by side in `flat` (K, P): views."""
     widths = [shape.numel() for shape in shapes.values()]
     columns = torch.split(flat.detach(), widths, 1)
-    return {name: part.unflatten(1, shape) for (name, shape), part in zip(shapes.items(), columns, strict=True)}
+    return {name: part.view(len(flat), *shape) for (name, shape), part in zip(shapes.items(), columns, strict=True)}
 
 
 BUDGET = 128 << 20
