@@ -150,7 +150,7 @@ class VectorHead(RowHead):
         self.standard.settle()
 
     def forward(self, batch: Batch) -> Tensor:
-        """Raw outputs (N, O), or (K, N, O), in the normalised target space, for every member of the batch."""
+        """Raw outputs (N, O) in the normalised target space, for every member of the batch."""
         outputs: Tensor = self.net(self.standard(batch[f"{self.axis}/vector"]))
         return outputs.float()
 
