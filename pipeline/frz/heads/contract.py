@@ -39,6 +39,9 @@ class Head(nn.Module, ABC):
     not_in_prefix: ClassVar[frozenset[str]] = frozenset()
     """Keys of `Config` that `needs`, `prepared` and `prepare` do not look at: heads that differ in nothing else share
     what `prepare` left in a store."""
+    takes_stacked_rows: ClassVar[bool] = False
+    """Whether `loss` is right also where the linear layers hold the weights of K heads and give rows (K, N, O): then it
+    is (K,), and so are its parts. Such heads are stacked in a sweep without `torch.vmap`."""
 
     @abstractmethod
     def __init__(self, config: Any, schema: Schema) -> None:

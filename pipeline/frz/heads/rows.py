@@ -271,14 +271,17 @@ class RowHead(Head):
         return found
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted mean over fields of the mean over the members that count, and each field's part."""
+        """Weighted mean over fields of the mean over the members that count, and each field's part.
+
+        Raw outputs may have leading axes; loss and parts have them too.
+        """
         goals, shift = batch[f"{self.axis}/goal"], self._shift(batch)
         goals = goals if shift is None else goals - shift
         outputs = self(batch).float()
         with torch.autocast(outputs.device.type, enabled=False):  # or products would round the loss to 8 bits
             losses = self.targets.losses(outputs, goals, batch[f"{self.axis}/counts"])  # (F,)
             total = self.config.loss_weight * (losses @ self.field_weights) / self.field_weights.sum()
-        return total, dict(zip(self.labels, losses.detach(), strict=True))
+        return total, dict(zip(self.labels, losses.detach().unbind(-1), strict=True))
 
     def predict(self, batch: Batch) -> Batch:
         """What the fields say of every kept member, by `<axis>/<field>` (N,), in physical units.

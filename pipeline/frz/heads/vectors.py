@@ -71,6 +71,8 @@ class VectorHead(RowHead):
         Of the feature store.
     """
 
+    takes_stacked_rows = True
+
     def __init__(self, config: MemberSettings, schema: Schema) -> None:
         assert isinstance(config, VectorSettings)
         self.vectors: VectorSettings = config
