@@ -37,7 +37,7 @@ class Sequence(nn.Module):
         self.levels = Dense(PARTS * n_variable, 2 * dim, dim, config.dropout) if config.levels else None
         self.norm = nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(
-            EncoderBlock(dim, config.sequence_heads, hidden, "layer", config.dropout)
+            EncoderBlock(dim, config.sequence_heads, hidden, "layer", config.dropout, 0.0)
             for _ in range(config.sequence_layers)
         )
         self.out_norm = nn.LayerNorm(dim)
