@@ -55,7 +55,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def constants(self) -> tuple[str, ...]:
-        """Static arrays of the data set whose values `fit` needs (they stay in buffers)."""
+        """Static arrays of the data set that the model depends on: a vocabulary, values that `fit` keeps in buffers."""
         return ()
 
     @property

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from frz.backbones.set_sequence import losses, pooling
 from frz.backbones.set_sequence.decoder import SetDecoder
 from frz.backbones.set_sequence.encoder import STEP, Posterior, SetEncoder, sample
 from frz.backbones.set_sequence.levels import observations
+from frz.backbones.set_sequence.moments import Moments, TrimmedMoments
 from frz.backbones.set_sequence.sequence import STATIC, Sequence, Statics
 from frz.backbones.set_sequence.settings import SetSequenceConfig
 from frz.backbones.set_sequence.tasks import Forecast, Supervised
@@ -96,7 +98,7 @@ class SetSequence(Backbone):
             if name not in schema.arrays:
                 way_out = "set model.static to false" if name == STATIC else "take a data set of sets in time"
                 raise ConfigError(f"the data set has no array {name!r}", where="model", way_out=way_out)
-        for name in (VOCABULARY, *self.constants):
+        for name in self.constants:
             if name not in schema.static:
                 way_out = "set model.embedding to learned" if name == TABLE else "take a data set of sets in time"
                 raise ConfigError(f"the data set has no static array {name!r}", where="model", way_out=way_out)
@@ -124,8 +126,8 @@ class SetSequence(Backbone):
 
     @property
     def constants(self) -> tuple[str, ...]:
-        """The given embedding of variables, if asked for."""
-        return (TABLE,) if self.config.embedding == "table" else ()
+        """The vocabulary, and the given embedding of its variables if asked for."""
+        return (VOCABULARY, TABLE) if self.config.embedding == "table" else (VOCABULARY,)
 
     @property
     def _asked(self) -> tuple[str, ...]:
@@ -154,13 +156,26 @@ class SetSequence(Backbone):
 
     def fit(self, events: Iterable[EventArrays]) -> None:
         """Measure means and widths of values, static columns and scores; take the given embedding."""
-        held = list(events)
-        self.tokens.fit(held)
-        if self.statics is not None:
-            self.statics.fit(held)
         if self.supervised is not None:
             self._need_targets()
-            self.supervised.fit(held)
+        scores = tuple(self.config.supervised.scores)
+        of_values = TrimmedMoments(self.tokens.n_variable)
+        of_static = Moments(0 if self.statics is None else len(self.statics.mean))
+        of_scores = Moments(len(scores))
+        for arrays in events:
+            of_values.see(arrays[VARIABLE], arrays[VALUE])
+            if self.statics is not None:
+                of_static.see(arrays[STATIC])
+            if scores:
+                rows = np.stack([arrays[name] for name in scores], 1).astype(np.float64)
+                of_scores.see(np.log1p(np.where(rows < 0, np.nan, rows)))
+            if TABLE in self.constants:
+                self.tokens.table.copy_(torch.from_numpy(np.asarray(arrays[TABLE], np.float32)))
+        for module, moments in ((self.tokens, of_values), (self.statics, of_static), (self.supervised, of_scores)):
+            if module is not None:
+                mean, width = moments.result()
+                module.mean.copy_(torch.from_numpy(mean))
+                module.width.copy_(torch.from_numpy(width))
 
     def forward(self, batch: Batch) -> Batch:
         """Features of a batch (see `outputs`)."""

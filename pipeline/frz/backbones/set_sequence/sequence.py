@@ -6,9 +6,6 @@ or is a running summary (`levels`). Padding stands after the last set, where no 
 Axes: S sets (flat), E stays; in a bucket: B stays, M padded number of sets; V variables, C static columns, D features.
 """
 
-from collections.abc import Iterable
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +13,6 @@ from frz.backbones.layers import Dense, EncoderBlock
 from frz.backbones.padding import Bucket
 from frz.backbones.set_sequence.levels import PARTS, levels
 from frz.backbones.set_sequence.settings import SetSequenceConfig
-from frz.store.schema import EventArrays
 
 STATIC = "event/static"
 
@@ -87,14 +83,3 @@ class Statics(nn.Module):
         scaled = ((static - self.mean) / self.width).masked_fill(unknown, 0.0).clamp(-5.0, 5.0)
         result: Tensor = self.net(torch.cat((scaled, unknown.float()), -1))
         return result
-
-    def fit(self, events: Iterable[EventArrays]) -> None:
-        """Measure mean and standard deviation of the known values of each column."""
-        known = [arrays[STATIC].astype(np.float64) for arrays in events]
-        values = np.concatenate(known)
-        for column in range(values.shape[1]):
-            of = values[~np.isnan(values[:, column]), column]
-            if len(of):
-                spread = float(of.std())
-                self.mean[column] = float(of.mean())
-                self.width[column] = spread if spread > 1e-6 * abs(float(of.mean())) else 1.0

@@ -3,15 +3,13 @@
 Axes: N elements, S sets (flat), E stays, V variables, D features, P width of the pooled vector, L targets.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from frz.backbones.set_sequence.settings import ForecastSettings, SupervisedSettings
-from frz.store.schema import EventArrays
 
 
 class Forecast(nn.Module):
@@ -59,17 +57,6 @@ class Supervised(nn.Module):
         self.norm = nn.LayerNorm(n_pooled)
         self.pooled = nn.Linear(n_pooled, len(self.names))
         self.state = nn.Linear(dim, len(self.names)) if settings.every_set else None
-
-    def fit(self, events: Iterable[EventArrays]) -> None:
-        """Measure mean and standard deviation of log(1 + score) of the stays that have it."""
-        found: list[list[np.ndarray]] = [[] for _ in self.settings.scores]
-        for arrays in events:
-            for values, name in zip(found, self.settings.scores, strict=True):
-                values.append(arrays[name][arrays[name] >= 0].astype(np.float64))
-        for i, values in enumerate(found):
-            logs = np.log1p(np.concatenate(values))
-            if len(logs):
-                self.mean[i], self.width[i] = float(logs.mean()), float(logs.std()) or 1.0
 
     def forward(self, pooled: Tensor, state: Tensor, owner: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weighted losses by target, averaged over the stays that have it.
