@@ -26,7 +26,7 @@ from frz.backbones.set_sequence.sequence import STATIC, Sequence, Statics
 from frz.backbones.set_sequence.settings import SetSequenceConfig
 from frz.backbones.set_sequence.tasks import Forecast, Supervised
 from frz.backbones.set_sequence.times import TimeFeatures
-from frz.backbones.set_sequence.tokens import TABLE, VALUE, VARIABLE, Tokens
+from frz.backbones.set_sequence.tokens import PROBABILITIES, TABLE, VALUE, VARIABLE, Tokens
 from frz.errors import ConfigError
 from frz.store.schema import Array, EventArrays, Schema
 
@@ -171,6 +171,8 @@ class SetSequence(Backbone):
                 of_scores.see(np.log1p(np.where(rows < 0, np.nan, rows)))
             if TABLE in self.constants:
                 self.tokens.table.copy_(torch.from_numpy(np.asarray(arrays[TABLE], np.float32)))
+        if self.tokens.by_rank:
+            self.tokens.knots.copy_(torch.from_numpy(of_values.quantiles(PROBABILITIES)))
         for module, moments in ((self.tokens, of_values), (self.statics, of_static), (self.supervised, of_scores)):
             if module is not None:
                 mean, width = moments.result()
