@@ -49,7 +49,7 @@ class VectorSettings(DescriptorSettings):
     """Divide <x, mean of x> by the root of the width; without it the weights are nearly those of one member alone."""
     log_variances: tuple[str, ...] = ()
     """Inputs that hold ln sigma^2: sigma stands in for them. The mean over sets of mu and that of sigma are the
-    Wasserstein-2 barycentre of their diagonal Gaussians (M. Agueh and G. Carlier, SIAM J. Math. Anal. 43 (2011) 904)."""
+    Wasserstein-2 barycentre of their diagonal Gaussians (M. Agueh, G. Carlier, SIAM J. Math. Anal. 43 (2011) 904)."""
     line: tuple[str, str] | None = None
     """Two columns of `hit/scaled` in whose plane tracks are nearly straight, the first growing outward: the vector also
     says how the hits of the slot bend away from their straight line."""
