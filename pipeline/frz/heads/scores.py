@@ -155,7 +155,8 @@ class ClassScores:
         `accuracy`; `auc` (ROC), `auprc` and `recall_at_spec95` of the upper of two classes, of more the mean over the
         classes that occur, each against the rest; `brier` = mean of sum over classes of (p - [true])^2 / 2, for two
         classes (p_1 - [1])^2; `log_loss` = mean of -ln p of the true class, p at least 1e-7; `ece`, the expected
-        calibration error: sum over 15 equal bins of |sum of (claimed probability - what came of it)| / N, see `claimed`.
+        calibration error: sum over 15 equal bins of |sum of (probability claimed - what came of it)| / N, see
+        `claimed`.
         """
         rows = np.ones((1, self.n)) if weights is None else np.asarray(weights, np.float64)
         counts = [ranking.counts(rows) for ranking in self.rankings]
