@@ -78,8 +78,12 @@ HERE, SET = Path("there"), ["--set", "a.b=1", "--set", "c=x"]
         ),
         (["train-head", "run.yaml"], "frz.heads.run.train", ({"name": "a"}, HERE, "run.yaml", None)),
         (["evaluate", "eta", *SET], "frz.evaluation.run.evaluate", ("eta", HERE, {"a": {"b": 1}, "c": "x"})),
-        (["compare", "eta", "phi"], "frz.evaluation.compare.compare", (["eta", "phi"], HERE, "test")),
-        (["compare", "a", "b", "--split", "val"], "frz.evaluation.compare.compare", (["a", "b"], HERE, "val")),
+        (["compare", "eta", "phi"], "frz.evaluation.compare.compare", (["eta", "phi"], HERE, "test", 200, ())),
+        (
+            ["compare", "a", "--split", "val", "--scores", "b.csv", "--resamples", "9"],
+            "frz.evaluation.compare.compare",
+            (["a"], HERE, "val", 9, [Path("b.csv")]),
+        ),
         (
             ["predict", "eta", "--data", "velo", "--out", "p.parquet"],
             "frz.joint.predict.predict",
@@ -209,7 +213,9 @@ def test_an_evaluation_is_rows_of_numbers_with_their_intervals(library: Any) -> 
 
 
 def test_heads_stand_side_by_side_and_the_best_is_marked(library: Any) -> None:
-    cells = {"a@1": {"value": 0.5, "low": 0.49, "high": 0.51}, "b@2": {"value": 0.6, "low": None, "high": None}}
+    difference = {"value": 0.1, "low": 0.04, "high": 0.16, "p": 0.0123}
+    other = {"value": 0.6, "low": None, "high": None, "difference": difference}
+    cells = {"a@1": {"value": 0.5, "low": 0.49, "high": 0.51}, "b@2": other}
     result = {
         "split": "test",
         "events": 30,
@@ -226,6 +232,7 @@ def test_heads_stand_side_by_side_and_the_best_is_marked(library: Any) -> None:
         *("heads", "epochs", "a@1 3", "b@2 4"),
         *("config", "a@1 b@2", "trainer.lr 0.1 0.2"),
         *("metrics", "a@1 b@2", "eta/width 0.5 (0.49 to 0.51) * 0.6"),
+        *("less_the_best_value", "b@2", "eta/width 0.1 (0.04 to 0.16), p 0.012"),
     ]
 
 
