@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up_seqset import write_all
 from made_up_stays import write_both
 from made_up_velo import events, write_archive
 
@@ -17,6 +18,8 @@ from frz.store.schema import GROUP, ID, Schema
 def settings(kind: str, folder: Path) -> dict[str, Any]:
     if kind == "velo":
         return {"path": str(write_archive(folder / "events.tar.gz", events(4))), "wedges": 6}
+    if kind == "seqset":
+        return {"path": str(write_all(folder)), "embedding": "cached.csv"}
     if kind == "physionet2012":
         return {"path": str(write_both(folder))}
     return {"muon_sim": {"n_events": 2200}, "icu_sim": {"n_events": 2200, "hours": 6.0}}[kind]
