@@ -74,9 +74,7 @@ def test_a_scale_that_is_none_is_1_and_a_mean_that_is_lacking_0(folder, std):
 def test_an_unknown_variable_is_named_or_left_out_and_counted(tmp_path):
     folder = one(tmp_path, [(1, "HR", 80), (2, "Hr", 80), (2, "FiO2", 1), (3, "Hr", 1)])
     where = re.escape(str(folder / "patient_ehr/train/7.parquet"))
-    with pytest.raises(
-        SourceError, match=rf"{where}: row 2: unknown variable 'Hr'; have: .*source.unknown=drop"
-    ):
+    with pytest.raises(SourceError, match=rf"{where}: row 2: unknown variable 'Hr'; have: .*source.unknown=drop"):
         read(folder)
     source, arrays = read(folder, unknown="drop")
     got = ragged.take(arrays, source.schema, np.flatnonzero(arrays[ID] == 7))
