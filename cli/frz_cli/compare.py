@@ -50,8 +50,8 @@ def _for_people(result: Mapping[str, Any]) -> dict[str, Any]:
         name: {label: _apart(one["difference"]) for label, one in found["heads"].items() if "difference" in one}
         for name, found in result["metrics"].items()
     }
-    if rows := [{"": name, **cells} for name, cells in apart.items() if cells]:
-        told["less_the_best_value"] = rows
+    if any(apart.values()):
+        told["less_the_best_value"] = [{"": name, **cells} for name, cells in apart.items() if cells]
     return told
 
 

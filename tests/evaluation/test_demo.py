@@ -3,7 +3,8 @@
 import json
 
 from frz.config import read_yaml
-from frz.evaluation.demo import backbone_config, demo, head_config
+from frz.evaluation.demo import demo
+from frz.evaluation.demo_muon import RECIPE as MUON
 from frz.evaluation.settings import DemoSettings
 
 TINY = {"n_events": 300, "backbone_epochs": 1, "head_epochs": 1}
@@ -32,5 +33,6 @@ def test_the_demo_trains_what_is_shipped(project):
     shipped = {
         name: read_yaml(project / f"configs/muon/{name}.yaml")["model"] for name in ("backbone", "head-regression")
     }
-    assert backbone_config(DemoSettings())["model"] == shipped["backbone"]
-    assert head_config(DemoSettings())["model"] == shipped["head-regression"]
+    assert MUON.backbone(DemoSettings())["model"] == shipped["backbone"]
+    assert MUON.head(DemoSettings())["model"] == shipped["head-regression"]
+    assert MUON.sizes == {key: DemoSettings.model_fields[key].default for key in MUON.sizes}

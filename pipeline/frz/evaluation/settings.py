@@ -49,7 +49,7 @@ class EvaluateSettings(StrictModel):
 
 
 class DemoSettings(StrictModel):
-    """Sizes of the demo."""
+    """Sizes of the demo; other families than muons have defaults of their own."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
