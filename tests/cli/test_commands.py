@@ -213,6 +213,34 @@ def test_an_evaluation_is_rows_of_numbers_with_their_intervals(library: Any) -> 
     assert "outside" in CliRunner().invoke(app, ["evaluate", "muon"]).stdout
 
 
+def test_classes_are_told_once_with_intervals_and_by_parts(library: Any) -> None:
+    none = {"value": None, "low": None, "high": None, "reason": "all members are of one class"}
+    area = {"value": 0.85, "low": 0.84, "high": 0.86}
+    told = {
+        "counted": 900,
+        "left_out": 3,
+        "classes": {"0": 800, "1": 100},
+        "intervals": {"level": 0.683, "resamples": 1000},
+        "metrics": {"auc": area | {"yardstick": 0.5}},
+        "calibration": {"temperature": None, "reason": "there is no validation split"},
+        "reliability": [{"low": 0.0}],
+        "by": {"event/static.unit": [{"part": "1", "members": 900, "positives": 100, "auc": area, "auprc": none}]},
+    }
+    metrics = {"head": {"events": 900, "label/auc": 0.85}, "training_mean": {"events": 900, "label/auc": 0.5}}
+    library("frz.evaluation.run.evaluate").return_value = {"metrics": metrics, "classes": {"label": told}}
+    lines = [" ".join(line.split()) for line in CliRunner().invoke(app, ["evaluate", "icu"]).stdout.splitlines()]
+    for line in (
+        "head 900",
+        "counted 900 (0: 800, 1: 100)",
+        "intervals 68.3 % of 1,000 samples",
+        "auc 0.85 0.84 0.86 0.5",
+        "reason there is no validation split",
+        "1 900 100 0.85 (0.84 to 0.86) - (all members are of one class)",
+    ):
+        assert line in lines
+    assert not any("label/auc" in line for line in lines)
+
+
 def test_heads_stand_side_by_side_and_the_best_is_marked(library: Any) -> None:
     difference = {"value": 0.1, "low": 0.04, "high": 0.16, "p": 0.0123}
     other = {"value": 0.6, "low": None, "high": None, "difference": difference}

@@ -203,7 +203,9 @@ class Drawn:
             return found | {"reason": "all members are of one class" if shown else "no member"}
         samples = [block[name] for block in self.drawn[key]]
         if samples and (interval := percentiles(np.concatenate(samples), self.level)):
-            found["low"], found["high"] = interval
+            low, high = interval
+            # Bins of a drawn sample are off by more, whichever way they are off: here the interval is mirrored.
+            found["low"], found["high"] = (max(0.0, 2 * value - high), 2 * value - low) if name == "ece" else interval
         elif samples and name in RANKED:
             found["reason"] = "no interval: so few members of a class that some samples hold none"
         return found
