@@ -51,4 +51,6 @@ def write_all(folder: Path, seed=0) -> Path:
 
 def read(folder, **settings):
     source = SeqSet(SeqSet.Config(path=str(folder), **settings))
-    return source, ragged.concat([batch for unit in source.units() for batch in source.read(unit)])
+    arrays = ragged.concat([batch for unit in source.units() for batch in source.read(unit)])
+    ragged.check(arrays, source.schema)
+    return source, arrays

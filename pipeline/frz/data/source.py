@@ -91,6 +91,8 @@ class Source(ABC):
     def parts(self) -> Mapping[str, NDArray[np.int64]]:
         """Groups of each part (training set, test set ...) that the data are published in; {} if in one piece.
 
+        Every group stands in one of the parts, each once.
+
         Raises
         ------
         SourceError

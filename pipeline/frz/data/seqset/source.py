@@ -66,18 +66,14 @@ class SeqSet(Source):
     def __init__(self, config: SeqSetConfig) -> None:
         self.config = config
         self._root = Path(config.path)
-        self._names, self._stats = read_stats(self._root / config.stats)
-        if len(self._names) > np.iinfo(np.int16).max:
-            raise SourceError(f"names {len(self._names)} variables", where=config.stats, way_out="at most 32,767")
-        self._embedding = read_embedding(self._root / config.embedding, self._names) if config.embedding else None
-        self._labels = read_labels(self._root / config.labels)
         self._counts: Counter[str] = Counter()
 
     @property
     def schema(self) -> Schema:
+        names, stats = self._variables
         static = {
             "variable/stats": Array(
-                dtype="float32", shape=self._stats.shape, role="meta", columns=("mean", "std"),
+                dtype="float32", shape=stats.shape, role="meta", columns=("mean", "std"),
                 description="as stats.csv has them; 0 and 1 where it has none",
             )
         }  # fmt: skip
@@ -85,7 +81,7 @@ class SeqSet(Source):
             static["variable/embedding"] = Array(
                 dtype="float32", shape=self._embedding.shape, role="meta", description="of the name of the variable"
             )
-        return stay_schema(self._names, {}, static)
+        return stay_schema(names, {}, static)
 
     @property
     def n_events(self) -> int:
@@ -93,7 +89,7 @@ class SeqSet(Source):
 
     def units(self) -> list[Unit]:
         """About 1,024 stays of a folder each, by hash of their numbers: a new file changes one unit."""
-        settings = digest_of([self.version, self._names, self.config.unknown])
+        settings = digest_of([self.version, self._variables[0], self.config.unknown])
         return [Unit(name=name, digest=self._digest(stays, settings)) for name, stays in self._units.items()]
 
     def parts(self) -> Mapping[str, NDArray[np.int64]]:
@@ -107,12 +103,12 @@ class SeqSet(Source):
         SourceError
             If a file is missing, damaged or unsound: names file, row and column.
         """
-        stays = self._units[unit.name]
+        stays, (names, _) = self._units[unit.name], self._variables
         self._counts = Counter()
         for begin in range(0, len(stays), BATCH):
             batch = stays[begin : begin + BATCH]
             paths = [stay.path for stay in batch]
-            arrays = read_stays(paths, self._names, self.config.unknown == "drop", self._counts)
+            arrays = read_stays(paths, names, self.config.unknown == "drop", self._counts)
             ids = np.array([stay.number for stay in batch], np.int64)
             label = self._label(ids)
             self._counts["stays of unknown outcome"] += int((label == -1).sum())
@@ -122,8 +118,27 @@ class SeqSet(Source):
         return self._counts
 
     def static(self) -> EventArrays:
-        found = codes(self._names) | {"variable/stats": self._stats}
+        names, stats = self._variables
+        found = codes(names) | {"variable/stats": stats}
         return found if self._embedding is None else found | {"variable/embedding": self._embedding}
+
+    @cached_property
+    def _variables(self) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+        """Names of the variables, and their means and standard deviations (V, 2)."""
+        names, stats = read_stats(path := self._root / self.config.stats)
+        if len(names) > np.iinfo(np.int16).max:
+            raise SourceError(f"names {len(names)} variables", where=str(path), way_out="at most 32,767")
+        return names, stats
+
+    @cached_property
+    def _embedding(self) -> NDArray[np.float32] | None:
+        if self.config.embedding is None:
+            return None
+        return read_embedding(self._root / self.config.embedding, self._variables[0])
+
+    @cached_property
+    def _labels(self) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+        return read_labels(self._root / self.config.labels)
 
     @cached_property
     def _files(self) -> dict[str, list[Stay]]:
