@@ -233,7 +233,7 @@ def test_classes_are_told_once_with_intervals_and_by_parts(library: Any) -> None
         "left_out": 3,
         "classes": {"0": 800, "1": 100},
         "intervals": {"level": 0.683, "resamples": 1000},
-        "metrics": {"auc": area | {"yardstick": 0.5}},
+        "metrics": {"auc": area | {"yardstick": 0.5}, "auprc": area | {"yardstick": 0.1}},
         "calibration": {"temperature": None, "reason": "there is no validation split"},
         "reliability": [{"low": 0.0}],
         "by": {"event/static.unit": [{"part": "1", "members": 900, "positives": 100, "auc": area, "auprc": none}]},

@@ -16,6 +16,11 @@ from frz.store import EventStore
 TINY = {"n_events": 300, "backbone_epochs": 1, "head_epochs": 1}
 
 
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch):
+    monkeypatch.setattr("frz.evaluation.demo.BENCH_SECONDS", 1)
+
+
 def test_the_demo_runs_reports_and_goes_on(tmp_path):
     result = demo(tmp_path, TINY)
     names = [row["quantity"] for row in result["tracking"]]
@@ -35,8 +40,7 @@ def test_the_demo_runs_reports_and_goes_on(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == weights
 
 
-def test_the_demo_of_stays_is_judged_beside_the_true_risk(tmp_path, monkeypatch):
-    monkeypatch.setattr("frz.evaluation.demo.BENCH_SECONDS", 2)
+def test_the_demo_of_stays_is_judged_beside_the_true_risk(tmp_path):
     result = demo(tmp_path, TINY, "icu")
     rows = {row["quantity"]: row for row in result["classification"]}
     assert set(rows) == set(NAMES)
