@@ -15,7 +15,7 @@ from torch import Tensor
 from frz.errors import TrainingError
 from frz.heads.answers import Answers, Floats
 from frz.heads.losses import Weighting, class_loss, class_weights
-from frz.heads.residuals import class_metrics
+from frz.heads.scores import class_metrics
 
 
 class Classes(Answers):
@@ -97,7 +97,7 @@ class Classes(Answers):
         return self.share.log().expand(n_member, -1)
 
     def metrics(self, found: dict[str, Floats], truth: Floats) -> dict[str, float]:
-        """Accuracy, AUROC, AUPRC, Brier score, log-loss (see `class_metrics`)."""
+        """Accuracy, AUROC, AUPRC and the other numbers of `class_metrics`."""
         label = self.labels[0]
         if self.n_output == 2:
             upper = found[f"{label}_probability"]
