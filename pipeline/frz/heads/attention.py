@@ -19,9 +19,9 @@ from frz.errors import ConfigError
 from frz.heads.contract import Batch
 from frz.heads.nets import Standard, mlp
 from frz.heads.pooling import segment_softmax, slot_of_pairs
-from frz.heads.rows import RowAxis, RowHead, Rows
+from frz.heads.rows import RowAxis, RowHead, Rows, at
 from frz.heads.settings import ClassSettings, FieldSettings, MemberSettings, NetSettings
-from frz.heads.vectors import OWN, matrix, width_of
+from frz.heads.vectors import OWN, matrix, matrix_of, width_of
 from frz.store.ragged import edges
 from frz.store.schema import Array, Axis, EventArrays, Schema, axis_of
 
@@ -124,6 +124,19 @@ class _AttentionHead(RowHead):
         result |= {_member(name): values for name, values in members.items()}
         if config.own:
             result[f"{self.axis}/own"] = matrix(events[config.own][rows.row])
+        return result
+
+    def carried(self, features: Batch, events: EventArrays, rows: Rows) -> Batch:
+        """Members, their assignment probabilities, and the slot's own array."""
+        del events
+        config, result = self.attention, {}
+        for name in config.inputs:
+            values = features[name]
+            result[_member(name)] = at(values, rows.pairs["pair/row"]) if self.axis == "slot" else values
+        if self.axis == "slot":
+            result["member/weight"] = self.weights_of(features, rows)
+        if config.own:
+            result[f"{self.axis}/own"] = matrix_of(at(features[config.own], rows.row))
         return result
 
     def look(self, block: EventArrays) -> None:

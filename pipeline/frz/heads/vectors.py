@@ -22,7 +22,7 @@ from frz.heads.contract import Batch
 from frz.heads.lines import N_CURVE, curve_of, line_coordinates
 from frz.heads.nets import Standard
 from frz.heads.pooling import segment_pool, segment_softmax
-from frz.heads.rows import SCALED, RowAxis, RowHead, Rows
+from frz.heads.rows import SCALED, RowAxis, RowHead, Rows, at
 from frz.heads.settings import MemberSettings
 from frz.heads.slots import columns_of, owners
 from frz.store.ragged import edges
@@ -132,6 +132,22 @@ class VectorHead(RowHead):
             pieces.append(self._curve(events, rows.pairs))
         return {f"{self.axis}/vector": np.concatenate(pieces, 1)}
 
+    def carried(self, features: Batch, events: EventArrays, rows: Rows) -> Batch:
+        """The vector; no gradient passes how the hits bend."""
+        n_row, pieces = len(rows.row), [matrix_of(at(features[name], rows.row)) for name in self.own]
+        device = next(iter(features.values())).device
+        for name in self.pooled:
+            if self.axis == "slot":
+                values, offsets = matrix_of(at(features[name], rows.pairs["pair/row"])), rows.pairs["pair/offsets"]
+                weights = self.weights_of(features, rows)
+            else:
+                values, offsets = matrix_of(features[name]), edges(events, self.schema, axis_of(name))
+                weights = values.new_ones(len(values))
+            pieces.append(pool(values, weights, torch.from_numpy(owners(offsets)).to(device), n_row, self.vectors))
+        if self.line_columns:
+            pieces.append(torch.from_numpy(self._curve(events, rows.pairs)).to(device))
+        return {f"{self.axis}/vector": torch.cat(pieces, 1)}
+
     def _curve(self, events: EventArrays, pairs: EventArrays) -> NDArray[np.float32]:
         x, y = (events[SCALED][pairs["pair/row"], c].astype(np.float64) for c in self.line_columns)
         slot, n_slot = owners(pairs["pair/offsets"]), len(pairs["pair/offsets"]) - 1
@@ -196,3 +212,8 @@ def width_of(schema: Schema, name: str) -> int:
 def matrix(values: NDArray[np.generic]) -> NDArray[np.float32]:
     """Values (rows, ...) as float32 (rows, D)."""
     return values.reshape(len(values), prod(values.shape[1:])).astype(np.float32, copy=False)
+
+
+def matrix_of(values: Tensor) -> Tensor:
+    """Values (rows, ...) as float32 (rows, D), with gradients."""
+    return values.reshape(len(values), prod(values.shape[1:])).float()
