@@ -80,7 +80,10 @@ def head(
 
 def finetune(
     head: Annotated[
-        str, typer.Argument(metavar="HEAD|CONFIG", help="A trained head, or a YAML file such as configs/muon/finetune.yaml.")
+        str,
+        typer.Argument(
+            metavar="HEAD|CONFIG", help="A trained head, or a YAML file such as configs/muon/finetune.yaml."
+        ),
     ],
     tensorboard: options.Tensorboard = False,
     artifacts: options.Artifacts = None,

@@ -102,7 +102,7 @@ def _train(config: BackboneConfig, artifacts: Path, where: str, world: World) ->
     start = _start(config, artifacts)
     identity = asked | {"data": data["hash"]}
     if start is not None:
-        asked["init"] = {"checkpoint": str(start.path), "weights": start.digest, "except": list(config.init_except)}
+        asked["init"] = start.origin | {"weights": start.digest, "except": list(config.init_except)}
         identity["init"] = [start.digest, *config.init_except]
         data = data | ({"earlier": start.earlier} if start.earlier else {})
     folder = names.run_path(artifacts, "backbones", config.name, digest_of(identity))
@@ -172,6 +172,8 @@ class Start(NamedTuple):
     tensors: dict[str, Tensor]
     digest: str
     """SHA-256 (hex) of all of them."""
+    origin: dict[str, str]
+    """The file; of a backbone of frz its run and fingerprint."""
     earlier: list[dict[str, Any]]
     """Data sets that they were trained on, as far as the file says."""
 
@@ -182,8 +184,11 @@ def _start(config: BackboneConfig, artifacts: Path) -> Start | None:
     path = location(config.init)
     path = path if path.is_file() else names.weights(config.init, artifacts)
     tensors, meta = read_weights(path)
-    earlier = seen_before(meta["backbone"]["data"]) if "backbone" in meta else []
-    return Start(path, tensors, fingerprint_of(tensors, "", {}).value, earlier)
+    origin, earlier = {"checkpoint": str(path)}, []
+    if "backbone" in meta:
+        origin |= {"backbone": f"{meta['backbone']['name']}@{path.parent.name}", "fingerprint": meta["fingerprint"]}
+        earlier = seen_before(meta["backbone"]["data"])
+    return Start(path, tensors, fingerprint_of(tensors, "", {}).value, origin, earlier)
 
 
 def without_overflow(
