@@ -49,8 +49,8 @@ class BackboneConfig(StrictModel):
     """What to do with events that the model cannot hold (more tracks than queries)."""
     init: str | None = None
     """Begin with the weights and constants of a backbone (`muon`, `muon@<run>`), or of a file: `.safetensors`, or what
-    `torch.save` wrote of a state dict, bare or under `state_dict` or `model_state_dict`. Every tensor of the model has to
-    be there, with its shape; tensors of heads are left out."""
+    `torch.save` wrote of a state dict, bare or under `state_dict` or `model_state_dict`. Every tensor of the model has
+    to be there, with its shape; tensors of heads are left out."""
     init_except: tuple[str, ...] = ()
     """Tensors whose names begin so are not taken from there, and not missed there."""
 

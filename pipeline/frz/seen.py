@@ -33,7 +33,8 @@ def warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any] | Non
         Where artifacts lie: the data set that the backbone was trained on is looked for there.
     trained : mapping, optional
         Name, version, hash (and split, if it says) of that data set, `earlier` ones alike, and the name of the
-        `backbone`. Default what features say, or the card of their backbone; where neither is here, nothing can be said.
+        `backbone`. Default what features say, or the card of their backbone; where neither is here, nothing can be
+        said.
     split : str
         The split that is looked at; default all but `train`.
 
@@ -110,8 +111,7 @@ def trained_on(store: EventStore, artifacts: Path) -> dict[str, Any] | None:
     backbone, fingerprint = store.snapshot.about["backbone"], store.snapshot.about["fingerprint"]["value"]
     said: dict[str, Any] | None = backbone.get("data")
     if said is None:
-        cards = [names.card(run) for run in names.runs(artifacts / "backbones" / backbone["name"])]
-        said = next((card["data"] for card in cards if card.get("fingerprint") == fingerprint), None)
+        said = names.card_of(backbone["name"], fingerprint, artifacts).get("data")
     return None if said is None else {**said, "backbone": backbone["name"]}
 
 

@@ -1,4 +1,4 @@
-"""A head's prefix with gradients is its prefix: same numbers, and a gradient for every feature that the loss depends on."""
+"""A head's prefix with gradients is its prefix: the same numbers, and a gradient for every feature that it reads."""
 
 import pytest
 import torch

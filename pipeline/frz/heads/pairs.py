@@ -81,8 +81,8 @@ def assigned_pairs(events: EventArrays, schema: Schema, threshold: float) -> Eve
     -------
     EventArrays
         Axis `pair` below `query`: `pair/offsets` int64 (Q + 1) over the queries of all events, `pair/hit` int32
-        (P) position of the hit in its event, `pair/weight` float32 (P) = sigmoid(logit), `pair/place` int64 (P) place of
-        the logit in the stored array, laid out flat. Sorted by (event, query, hit).
+        (P) position of the hit in its event, `pair/weight` float32 (P) = sigmoid(logit), `pair/place` int64 (P) where
+        the logit stands in the stored array, laid out flat. Sorted by (event, query, hit).
 
     Raises
     ------

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from frz import artifacts as names
-from frz.config import StrictModel, digest_of, parse
+from frz.config import digest_of, parse
 from frz.errors import IdentityError
 from frz.extract.opening import open_both
 from frz.extract.run import extract
@@ -22,6 +21,7 @@ from frz.extract.settings import Settings, feature_schema
 from frz.heads.prefix import prepare
 from frz.heads.run import Features, HeadConfig, load_head, plan, score
 from frz.joint.live import Live, LiveSource
+from frz.joint.settings import FinetuneConfig
 from frz.lineage import versions
 from frz.loading.balance import balanced
 from frz.loading.frozen import FINE_TUNED, BackboneCard, build, fingerprint_of, seen_before
@@ -40,20 +40,6 @@ from frz.training.record import BEST, METRICS, under
 SLOWER = 0.1
 """The rate of a fine-tuning, in units of that with which the head was trained."""
 EPOCHS = 5
-
-
-class FinetuneConfig(StrictModel):
-    """A fine-tuning."""
-
-    head: str
-    """A trained head (`muon-regression`, `muon-regression@<run>`); its backbone, data set and features follow from it."""
-    name: str = "finetuned"
-    """The new backbone and the new head are called as the old ones, with this behind: `muon-finetuned`."""
-    backbone_lr: float = Field(default=1.0, ge=0)
-    """Learning rate of the backbone in units of `trainer.lr`, that of the head; 0 freezes it."""
-    trainer: dict[str, Any] = Field(default={})
-    """Keys of the trainer. What is left out is as the head was trained with, but for `lr`, a tenth of that, and
-    `max_epochs`, 5."""
 
 
 class Beginning(NamedTuple):

@@ -30,7 +30,7 @@ class BackboneCard(StrictModel):
     event_schema: Schema
     """Of the data set it was trained on."""
     data: dict[str, Any]
-    """Name, version, hash and split of that data set; `earlier`: the same of those that weights it began with had seen."""
+    """Name, version, hash and split of that data set; `earlier`: the same of others that weights it began with saw."""
 
 
 class FrozenBackbone:
