@@ -120,7 +120,7 @@ def test_all_that_does_not_fit_is_in_one_line_and_nothing_is_changed() -> None:
         "model.safetensors: weights do not fit the model: 2 missing (0.bias, 1.running_mean); "
         "1 unexpected (old.weight); 2 mis-shaped (2.bias: float16 (2,) in the file, float32 (2,) in the model, "
         "2.weight: float32 (3, 4) in the file, float32 (2, 4) in the model); "
-        "build the model with the config that stands in the checkpoint"
+        "put a whole checkpoint of this very model there, or name another one"
     )
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name]), name

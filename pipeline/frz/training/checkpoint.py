@@ -161,7 +161,7 @@ def load_into(
     expected: dict[str, Tensor] = module.state_dict()
     report = compare(expected, tensors, ignore_prefixes)
     if report.fault:
-        way_out = "build the model with the config that stands in the checkpoint"
+        way_out = "put a whole checkpoint of this very model there, or name another one"
         raise CheckpointError(f"weights do not fit the model: {report.fault}", where=where, way_out=way_out)
     with torch.no_grad():
         for name, value in expected.items():

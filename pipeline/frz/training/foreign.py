@@ -5,6 +5,7 @@ the prefixes that DataParallel (`module.`) and Lightning (`model.`) put before t
 """
 
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,11 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             with safetensors.safe_open(path, "pt") as file:
                 ours = "frz" in (file.metadata() or {})
             return load(path) if ours else (safetensors.torch.load_file(path), {})
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about what it then refuses
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        what = f"not a file of tensors alone ({str(error).strip().splitlines()[0]})"
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        what = f"not a file of tensors alone ({why})"
         way_out = "save model.state_dict() with torch.save or safetensors"
         raise CheckpointError(what, where=str(path), way_out=way_out) from None
     for wrapper in WRAPPERS:
