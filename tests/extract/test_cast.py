@@ -41,6 +41,8 @@ DATA = Schema(
         "event/id": Array(dtype="int64", role="meta"),
         KEY: Array(dtype="uint8", shape=(16,), role="meta"),
         "hit/truth": Array(dtype="float32", role="target"),
+        "hit/charge": Array(dtype="float32"),
+        "event/age": Array(dtype="int16", unit="year"),
     },
 )
 
@@ -190,6 +192,13 @@ def test_what_is_asked_for_wrongly_is_refused_in_a_line(chosen, message):
     with pytest.raises(ConfigError, match=message) as error:
         stored(**chosen)
     assert "\n" not in str(error.value)
+
+
+def test_targets_book_keeping_and_inputs_of_events_are_carried_and_other_inputs_are_not():
+    carried = group_of(stored(), "carried")
+    assert set(carried.arrays) == {"event/id", "hit/truth", "event/age"}
+    assert carried.arrays["event/age"].role == "input"
+    assert "hit/charge" not in stored().arrays
 
 
 def test_types_make_other_features_and_codecs_do_not():

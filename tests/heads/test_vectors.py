@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from feature_events import N_FIELD, N_QUERY, D, feature_events, feature_schema, probability
+from stay_events import stay_events, stay_schema
 
 from frz.config import parse
 from frz.errors import ConfigError, TrainingError
@@ -62,6 +63,23 @@ def test_softmax_pooling_is_the_published_one():
         weights = torch.softmax((h * query).sum(-1), dim=0)
         expected = (h * weights[:, None]).sum(0)
         torch.testing.assert_close(found[place], expected)
+
+
+def test_barycentre_of_the_sets_is_that_of_gaussians():
+    """Mean mu and mean sigma: no other diagonal Gaussian is nearer to the sets in mean squared W2 distance."""
+    events = stay_events(sets=(7, 3))
+    config = {"rows": "event", "target": "event/label", "field": "label", "inputs": ["set/mu", "set/logvar"]}
+    config |= {"log_variances": ["set/logvar"], "pooling": ["mean"]}
+    head = ClassifierHead(parse(ClassifierConfig, config, "test"), stay_schema())
+    found = torch.from_numpy(head.prepare(events)["event/vector"])
+    for stay, (begin, end) in enumerate(((0, 7), (7, 10))):
+        mu, sigma = (torch.from_numpy(events[name][begin:end]) for name in ("set/mu", "set/logvar"))
+        sigma = (sigma / 2).exp()
+        centre = torch.zeros(2 * mu.shape[1], requires_grad=True)
+        # W2^2 of diagonal Gaussians = |mu - mu'|^2 + |sigma - sigma'|^2, a parabola: one Newton step finds its least
+        distance = ((torch.cat((mu, sigma), 1) - centre).square().sum(1)).mean()
+        (gradient,) = torch.autograd.grad(distance, centre)
+        torch.testing.assert_close(found[stay], -gradient / 2)
 
 
 def test_event_vector_pools_any_axis_and_takes_its_own():
@@ -169,6 +187,10 @@ def test_offsets_to_a_hit_make_a_target_that_the_hit_knows_small():
         ({"inputs": ["hit/embeding"]}, r"no array 'hit/embeding'; did you mean 'hit/embedding'"),
         ({"inputs": ["track/parameters"]}, r"track/parameters belongs neither to a query nor to its hits"),
         ({"inputs": []}, r"inputs"),
+        (
+            {"log_variances": ["hit/scale"]},
+            r"log_variances name 'hit/scale', none of the inputs; did you mean",
+        ),
         ({"pooling": ["mean", "mean"]}, r"pooling name something twice"),
         ({"rows": "event"}, r"target track/parameters is an array of axis 'track', the head answers for events"),
         ({"field": "charge"}, r"no column 'charge'"),

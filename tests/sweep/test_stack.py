@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from feature_events import feature_events, feature_schema
+from stay_events import stay_events, stay_schema
 from torch import nn
 
 from frz.config import import_class
@@ -20,14 +21,15 @@ SPECS = [*sorted(HEADS), "user_head:MeanHitHead"]
 def head(spec: str = "regression", seed: int = 0, **settings) -> Head:
     cls = import_class(spec, HEADS, "head")
     torch.manual_seed(seed)
-    made: Head = cls(cls.Config(**settings), feature_schema())
+    made: Head = cls(cls.Config(**settings), stay_schema() if spec == "gaussian-mil" else feature_schema())
     made.fit([prepared(made)])
     return made
 
 
 def prepared(made: Head, first: int = 0, n: int = 6):
     chosen = set(made.schema.select(made.needs).axes)
-    arrays = concat([feature_events(seed) for seed in range(first, first + 4)])
+    events = stay_events if "set" in made.schema.axes else feature_events
+    arrays = concat([events(seed) for seed in range(first, first + 4)])
     arrays = {
         name: values
         for name, values in arrays.items()

@@ -10,7 +10,7 @@ from test_stack import CPU, batch_of, head
 
 from conftest import TINY_HEAD
 from frz import artifacts as names
-from frz.errors import ConfigError, Diverged
+from frz.errors import ConfigError, Diverged, TrainingError
 from frz.evaluation.run import evaluate
 from frz.heads.run import load_head
 from frz.heads.run import train as train_head
@@ -74,6 +74,30 @@ def test_every_head_is_as_if_trained_alone(mine, tmp_path, tiny):
     for pairs in scores.values():
         ours, theirs = np.array(pairs).T
         assert np.all(np.abs(ours - theirs) < 0.1 * theirs.std(ddof=1))
+
+
+def test_stacked_heads_are_judged_by_what_they_monitor_as_alone(mine, tmp_path, tiny):
+    trainer = {**BASE["trainer"], "lr": 1e-2, "monitor": "val/pt/rmse", "max_epochs": 3, "patience": 2}
+    found = run(mine, {**BASE, "trainer": trainer}, over={"trainer.seed": [0, 1, 2, 3]})
+    assert found["largest_stack"] == 4
+    other = shutil.copytree(tiny, tmp_path / "other")
+    for row in found["heads"]:
+        config = yaml.safe_load((mine / "sweeps/try/heads" / f"{row['name']}.yaml").read_text())
+        alone, ours = train_head(config, other), names.card(names.head(row["name"], mine).path)
+        assert ours["epoch_metrics"]["best"]["epoch"] == alone["epoch_metrics"]["best"]["epoch"]
+        for line, expected in zip(lines_of(row["name"], mine), lines_of(row["name"], other), strict=True):
+            assert line.keys() == expected.keys()
+            for name in ("train/loss", "val/loss", "val/pt/rmse", "lr"):
+                assert line[name] == pytest.approx(expected[name], rel=1e-3)
+        assert ours["metrics"]["val"]["head"]["pt/rmse"] == pytest.approx(
+            min(line["val/pt/rmse"] for line in lines_of(row["name"], mine)), rel=1e-5
+        )
+
+
+def test_a_metric_that_nobody_measures_ends_the_sweep(mine):
+    trainer = {**BASE["trainer"], "monitor": "val/pt/rmsee", "monitor_mode": "min"}
+    with pytest.raises(TrainingError, match=r"monitor = val/pt/rmsee: no such metric; did you mean 'val/pt/rmse'"):
+        run(mine, {**BASE, "trainer": trainer}, over={"model.dropout": [0.1, 0.2, 0.3, 0.4]})
 
 
 def test_a_head_of_a_sweep_is_loaded_and_evaluated(mine):

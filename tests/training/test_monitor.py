@@ -44,3 +44,11 @@ def test_unknown_names() -> None:
         TrainingError, match=r"monitor = val/auc: no such metric; did you mean 'val/q/auc'\? \(have: val/loss, "
     ):
         monitor("val/auc").check(["val/loss", "val/q/auc"])
+
+
+def test_a_name_may_leave_the_field_out_where_one_alone_has_it() -> None:
+    measured = {"val/label/auc": 0.8, "val/label/auprc": 0.4, "val/events": 9.0}
+    assert monitor("val/auc").named(measured) == {**measured, "val/auc": 0.8}
+    assert monitor("val/label/auc").named(measured) == measured
+    two = {**measured, "val/q/auc": 0.5}
+    assert monitor("val/auc").named(two) == two

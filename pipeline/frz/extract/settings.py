@@ -14,7 +14,7 @@ from frz.config import StrictModel
 from frz.errors import ConfigError, nearest
 from frz.location import location
 from frz.store.codecs import ARCHIVE, FAST, Codec, parse, refuse_lossy
-from frz.store.schema import KEY, Array, Schema
+from frz.store.schema import EVENT, KEY, Array, Schema, axis_of
 
 if TYPE_CHECKING:
     from frz.backbones.contract import Backbone
@@ -77,7 +77,9 @@ FEATURES, CARRIED, ANNOTATION = "features", "carried", "annotation"
 
 
 def feature_schema(backbone: "Backbone", data: Schema, settings: Settings) -> Schema:
-    """Schema of the feature store: outputs, annotations, and the targets and book-keeping of the data set.
+    """Schema of the feature store: outputs, annotations, and what is carried along from the data set.
+
+    Targets and book-keeping are, and inputs that describe an event as a whole: heads may see these beside features.
 
     Raises
     ------
@@ -93,7 +95,8 @@ def feature_schema(backbone: "Backbone", data: Schema, settings: Settings) -> Sc
         arrays[name] = spec.model_copy(update={"dtype": dtype, "role": "feature", "group": FEATURES})
     for name, spec in backbone.annotations.items():
         arrays[name] = spec.model_copy(update={"group": ANNOTATION})
-    for name in data.with_role("target", "meta"):
+    descriptors = [name for name in data.with_role("input") if axis_of(name) == EVENT]
+    for name in (*data.with_role("target", "meta"), *descriptors):
         if name in arrays:
             raise ConfigError(f"output {name!r} has the name of an array of the data set", way_out="rename the output")
         # features are found by event key, so the keys lie with them

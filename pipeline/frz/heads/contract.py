@@ -22,6 +22,8 @@ HEADS: Mapping[str, str] = {
     "attention": "frz.heads.attention:AttentionHead",
     "attention-classifier": "frz.heads.attention:AttentionClassifier",
     "mlp-classifier": "frz.heads.classifier:ClassifierHead",
+    "fusion-classifier": "frz.heads.fusion:FusionClassifier",
+    "gaussian-mil": "frz.heads.mil:GaussianMil",
 }
 """Known heads; a config may also give `package.module:Class`."""
 

@@ -33,19 +33,25 @@ class Standard(nn.Module):
         super().__init__()
         self.register_buffer("centre", torch.zeros(n_input))
         self.register_buffer("scale", torch.ones(n_input))
-        self._seen: list[tuple[int, NDArray[np.float64], NDArray[np.float64]]] = []
+        self._seen: list[tuple[int | NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = []
 
     def look(self, *columns: NDArray[np.generic]) -> None:
-        """Take in a block of the training split: arrays (N, ...) whose columns, joined, are the V inputs."""
+        """Take in a block of the training split: arrays (N, ...) whose columns, joined, are the V inputs.
+
+        Entries that are not finite are left out.
+        """
         for begin in range(0, len(columns[0]), LOOK_ROWS):
             pieces = [values[begin : begin + LOOK_ROWS] for values in columns]
             exact = np.concatenate([piece.reshape(len(piece), -1).astype(np.float64) for piece in pieces], 1)
-            self._seen.append((len(exact), exact.sum(0), np.square(exact).sum(0)))
+            known, count = np.isfinite(exact), len(exact)
+            if not known.all():
+                exact, count = np.where(known, exact, 0), known.sum(0)
+            self._seen.append((count, exact.sum(0), np.square(exact).sum(0)))
 
     def settle(self) -> None:
         """Turn what was looked at into mean and width."""
         nothing = np.zeros(len(self.centre))
-        count = max(sum(n for n, _, _ in self._seen), 1)
+        count = np.maximum(sum((n for n, _, _ in self._seen), nothing), 1)
         mean = sum((total for _, total, _ in self._seen), nothing) / count
         square = sum((total for _, _, total in self._seen), nothing) / count
         width = np.sqrt(np.maximum(square - np.square(mean), 0))

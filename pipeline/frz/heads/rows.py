@@ -17,6 +17,7 @@ from torch import Tensor
 
 from frz.errors import ConfigError, TrainingError, nearest
 from frz.heads.contract import Batch, Head
+from frz.heads.descriptors import Descriptors, DescriptorSettings
 from frz.heads.offsets import Offsets, innermost
 from frz.heads.pairs import assignment_arrays, check_threshold
 from frz.heads.pooling import rows_of
@@ -91,6 +92,8 @@ class RowHead(Head):
         self.labels = self.targets.labels
         fields = config if isinstance(config, FieldSettings) else None
         self.references = dict(fields.offset_fields) if fields else {}
+        described = config.descriptors if isinstance(config, DescriptorSettings) else ()
+        self.descriptors = Descriptors(described, schema) if described else None
         self._check()
         self.target_columns = {
             name: columns_of(schema, config.target, name.split("/", 1)) if self.truth else []
@@ -164,7 +167,7 @@ class RowHead(Head):
     def needs(self) -> tuple[str, ...]:
         """Stored arrays that `prepare` reads."""
         config, slots = self.config, self.axis == "slot"
-        names = [ID, GROUP, *self.reads]
+        names = [ID, GROUP, *self.reads, *(self.descriptors.names if self.descriptors else ())]
         names += [VALID] if slots and VALID in self.schema.arrays else []
         names += [SCALED] if self.references else []
         matched = slots and config.slots == "double_matched"
@@ -198,6 +201,12 @@ class RowHead(Head):
             text = "columns of the innermost hit"
             arrays["slot/reference"] = Array(
                 dtype="float32", shape=(len(names),), role="feature", columns=names, description=text
+            )
+        if self.descriptors is not None:
+            columns = self.descriptors.columns
+            text = "NaN where unknown"
+            arrays[f"{axis}/descriptors"] = Array(
+                dtype="float32", shape=(len(columns),), role="feature", columns=columns, description=text
             )
         axes = {"slot": Axis()} if axis == "slot" else {}
         return Schema(axes=axes | more.axes, arrays=arrays | more.arrays)
@@ -252,6 +261,8 @@ class RowHead(Head):
         if self.references:
             fields = events[SCALED][rows.pairs["pair/row"]][:, self.reference_columns].astype(np.float64)
             base["slot/reference"] = innermost(fields[:, 1:], fields[:, 0], rows.pairs["pair/offsets"])
+        if self.descriptors is not None:
+            base[f"{axis}/descriptors"] = self.descriptors.values(events, rows.event)
         return rows, base
 
     def _slots(self, events: EventArrays) -> tuple[Rows, EventArrays]:
@@ -295,13 +306,28 @@ class RowHead(Head):
             if self.references:
                 references.append(block["slot/reference"][counts])
             self.look(block)
+            if self.descriptors is not None:
+                self.descriptors.standard.look(block[f"{self.axis}/descriptors"])
         self.settle()
+        if self.descriptors is not None:
+            self.descriptors.standard.settle()
         values = np.concatenate(found)
         if self.references:
             reference = np.concatenate(references)
             self.offsets.measure(values, reference)
             values = values - self.offsets(torch.from_numpy(reference)).numpy()
         self.targets.measure(values)
+
+    @property
+    def n_described(self) -> int:
+        """Numbers that `described` joins."""
+        return self.descriptors.n_output if self.descriptors else 0
+
+    def described(self, found: Tensor, batch: Batch) -> Tensor:
+        """What is known of members (N, ...) and, joined to it, their descriptors."""
+        if self.descriptors is None:
+            return found
+        return torch.cat((found, self.descriptors(batch[f"{self.axis}/descriptors"])), 1)
 
     def _shift(self, batch: Batch) -> Tensor | None:
         """What is added to the fields (N, F) that are regressed relative to a hit."""

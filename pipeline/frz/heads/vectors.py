@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from frz.config import StrictModel
-from frz.errors import ConfigError
+from frz.errors import ConfigError, nearest
 from frz.heads.contract import Batch
+from frz.heads.descriptors import DescriptorSettings
 from frz.heads.lines import N_CURVE, curve_of, line_coordinates
 from frz.heads.nets import Standard
 from frz.heads.pooling import segment_pool, segment_softmax
@@ -34,7 +34,7 @@ OWN: dict[RowAxis, str] = {"slot": "query", "event": EVENT}
 """Axis whose arrays belong to the member itself."""
 
 
-class VectorSettings(StrictModel):
+class VectorSettings(DescriptorSettings):
     """What a head on vectors sees."""
 
     rows: RowAxis = "slot"
@@ -47,6 +47,9 @@ class VectorSettings(StrictModel):
     weighted with softmax(<x, mean of x>)."""
     softmax_scaled: bool = True
     """Divide <x, mean of x> by the root of the width; without it the weights are nearly those of one member alone."""
+    log_variances: tuple[str, ...] = ()
+    """Inputs that hold ln sigma^2: sigma stands in for them. The mean over sets of mu and that of sigma are the
+    Wasserstein-2 barycentre of their diagonal Gaussians (M. Agueh, G. Carlier, SIAM J. Math. Anal. 43 (2011) 904)."""
     line: tuple[str, str] | None = None
     """Two columns of `hit/scaled` in whose plane tracks are nearly straight, the first growing outward: the vector also
     says how the hits of the slot bend away from their straight line."""
@@ -56,6 +59,11 @@ class VectorSettings(StrictModel):
         for what, names in (("inputs", self.inputs), ("pooling", self.pooling)):
             if len(set(names)) != len(names):
                 raise ValueError(f"{what} name something twice: {', '.join(names)}")
+        for name in self.log_variances:
+            if name not in self.inputs:
+                raise ValueError(
+                    f"log_variances name {name!r}, which is none of the inputs; {nearest(name, self.inputs)}"
+                )
         if self.line and self.rows == "event":
             raise ValueError("line is about the hits of a slot; leave it out with rows: event")
         return self
@@ -81,11 +89,11 @@ class VectorHead(RowHead):
         self.n_input = sum(width_of(schema, name) for name in self.own) + N_CURVE * bool(config.line)
         self.n_input += len(config.pooling) * sum(width_of(schema, name) for name in self.pooled)
         self.standard = Standard(self.n_input)
-        self.net = self.make_net(self.n_input, self.targets.n_output)
+        self.net = self.make_net(self.n_input + self.n_described, self.targets.n_output)
 
     @abstractmethod
     def make_net(self, n_input: int, n_output: int) -> nn.Module:
-        """The net on standardised vectors (N, V) that gives raw outputs (N, O)."""
+        """The net on standardised vectors (N, V), and what describes their members, that gives raw outputs (N, O)."""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -118,35 +126,39 @@ class VectorHead(RowHead):
 
     def features(self, events: EventArrays, rows: Rows) -> EventArrays:
         """Join what is the member's own, what it holds, and how its hits bend."""
-        n_row, pieces = len(rows.row), [matrix(events[name][rows.row]) for name in self.own]
-        for name in self.pooled:
-            if self.axis == "slot":
-                values = matrix(events[name][rows.pairs["pair/row"]])
-                weights, offsets = torch.from_numpy(rows.pairs["pair/weight"]), rows.pairs["pair/offsets"]
-            else:
-                values, offsets = matrix(events[name]), edges(events, self.schema, axis_of(name))
-                weights = torch.ones(len(values))
-            owner = torch.from_numpy(owners(offsets))
-            pieces.append(pool(torch.from_numpy(values), weights, owner, n_row, self.vectors).numpy())
-        if self.line_columns:
-            pieces.append(self._curve(events, rows.pairs))
-        return {f"{self.axis}/vector": np.concatenate(pieces, 1)}
+        stored = {
+            name: torch.from_numpy(np.require(events[name], requirements=["C", "W"])) for name in self.vectors.inputs
+        }
+        weights = torch.from_numpy(rows.pairs["pair/weight"]) if self.uses_pairs else None
+        return {f"{self.axis}/vector": self._vector(stored, weights, events, rows).numpy()}
 
     def carried(self, features: Batch, events: EventArrays, rows: Rows) -> Batch:
-        """The vector; no gradient passes how the hits bend."""
-        n_row, pieces = len(rows.row), [matrix_of(at(features[name], rows.row)) for name in self.own]
-        device = next(iter(features.values())).device
+        """The same; no gradient passes how the hits bend."""
+        weights = self.weights_of(features, rows) if self.uses_pairs else None
+        return {f"{self.axis}/vector": self._vector(features, weights, events, rows)}
+
+    def _vector(self, inputs: Batch, weights: Tensor | None, events: EventArrays, rows: Rows) -> Tensor:
+        """Vectors (R, V) of the kept members, from the inputs as tensors and the weights (P,) of the pairs of slots."""
+        pieces = [self._matrix(name, at(inputs[name], rows.row)) for name in self.own]
         for name in self.pooled:
             if self.axis == "slot":
-                values, offsets = matrix_of(at(features[name], rows.pairs["pair/row"])), rows.pairs["pair/offsets"]
-                weights = self.weights_of(features, rows)
+                assert weights is not None
+                values, shares = self._matrix(name, at(inputs[name], rows.pairs["pair/row"])), weights
+                offsets = rows.pairs["pair/offsets"]
             else:
-                values, offsets = matrix_of(features[name]), edges(events, self.schema, axis_of(name))
-                weights = values.new_ones(len(values))
-            pieces.append(pool(values, weights, torch.from_numpy(owners(offsets)).to(device), n_row, self.vectors))
+                values, offsets = self._matrix(name, inputs[name]), edges(events, self.schema, axis_of(name))
+                shares = values.new_ones(len(values))
+            owner = torch.from_numpy(owners(offsets)).to(values.device)
+            pieces.append(pool(values, shares, owner, len(rows.row), self.vectors))
         if self.line_columns:
+            device = inputs[self.vectors.inputs[0]].device
             pieces.append(torch.from_numpy(self._curve(events, rows.pairs)).to(device))
-        return {f"{self.axis}/vector": torch.cat(pieces, 1)}
+        return torch.cat(pieces, 1)
+
+    def _matrix(self, name: str, values: Tensor) -> Tensor:
+        """Rows of an input as a matrix; of ln sigma^2, sigma."""
+        found = matrix(values)
+        return (found / 2).exp() if name in self.vectors.log_variances else found
 
     def _curve(self, events: EventArrays, pairs: EventArrays) -> NDArray[np.float32]:
         x, y = (events[SCALED][pairs["pair/row"], c].astype(np.float64) for c in self.line_columns)
@@ -165,7 +177,7 @@ class VectorHead(RowHead):
 
     def forward(self, batch: Batch) -> Tensor:
         """Raw outputs (N, O) in the normalised target space, for every member of the batch."""
-        outputs: Tensor = self.net(self.standard(batch[f"{self.axis}/vector"]))
+        outputs: Tensor = self.net(self.described(self.standard(batch[f"{self.axis}/vector"]), batch))
         return outputs.float()
 
 
@@ -209,11 +221,6 @@ def width_of(schema: Schema, name: str) -> int:
     return prod(schema.arrays[name].shape)
 
 
-def matrix(values: NDArray[np.generic]) -> NDArray[np.float32]:
+def matrix(values: Tensor) -> Tensor:
     """Values (rows, ...) as float32 (rows, D)."""
-    return values.reshape(len(values), prod(values.shape[1:])).astype(np.float32, copy=False)
-
-
-def matrix_of(values: Tensor) -> Tensor:
-    """Values (rows, ...) as float32 (rows, D), with gradients."""
     return values.reshape(len(values), prod(values.shape[1:])).float()

@@ -59,7 +59,7 @@ class SweepStep:
         device: torch.device,
     ) -> None:
         self.n_heads, self.device = n_heads, device
-        base = {**values, "trainer": {**values.get("trainer", {}), "max_epochs": ENDLESS}}
+        base = {**values, "trainer": {**values.get("trainer", {}), "max_epochs": ENDLESS, "monitor": "val/loss"}}
         sweep = parse(SweepConfig, {"name": "bench", "base": base, "seeds": n_heads}, "bench")
         points = expand(sweep, base, "bench")
         members = [Member(point, plan(point.config, store, Path("nowhere"), "bench")) for point in points]
@@ -69,9 +69,7 @@ class SweepStep:
         batch = {name: value.to(device) for name, value in batch.items()}
         if reason := alone_because(members[0]) or difference(heads[:2], batch, device):
             raise TrainingError(f"a sweep trains these heads one after the other: {reason}")
-        self._teams = [
-            Team(chosen, device, n_steps, "train/loss") for chosen in cut(members, stack_size(heads[0], batch))
-        ]
+        self._teams = [Team(chosen, device, n_steps) for chosen in cut(members, stack_size(heads[0], batch))]
 
     def __call__(self, batch: Batch, n_events: int) -> None:
         """Loss, gradient, clipping, step of every head."""

@@ -17,7 +17,9 @@ from frz.training.config import TrainerConfig, pick_device
 from frz.training.loop import resumable
 from frz.training.schedules import ScheduleConfig
 
-PER_HEAD = frozenset({"seed", "lr", "weight_decay", "clip_norm", "patience", *ScheduleConfig.model_fields})
+PER_HEAD = frozenset(
+    {"seed", "lr", "weight_decay", "clip_norm", "patience", "monitor", "monitor_mode", *ScheduleConfig.model_fields}
+)
 """Keys of `trainer` that heads of one stack may differ in."""
 PER_STACK = frozenset({"betas", "eps"})
 """Keys that stacks of one pass may differ in."""
@@ -57,6 +59,8 @@ def alone_because(member: Member) -> str | None:
     for key, field in TrainerConfig.model_fields.items():
         if key not in known and getattr(trainer, key) != field.get_default(call_default_factory=True):
             return f"trainer.{key} = {getattr(trainer, key)}"
+    if trainer.monitor.startswith("train/"):
+        return f"trainer.monitor = {trainer.monitor}"
     if trainer.val_every < 1:
         return f"trainer.val_every = {trainer.val_every}"
     if trainer.schedule == "schedule_free":

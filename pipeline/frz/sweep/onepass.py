@@ -3,14 +3,16 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from math import ceil, inf
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
 from frz.errors import ConfigError, TrainingError, nearest
+from frz.heads.contract import Head
 from frz.heads.prefix import Prefix
-from frz.heads.run import Sources, sources
+from frz.heads.run import Sources, score, sources
 from frz.progress import note, progress
 from frz.sweep.group import Member, device_of, stacks
 from frz.sweep.halving import rungs, score_at, survivors
@@ -79,7 +81,7 @@ def train_pass(
     plan = train.plan(0)
     with closing(train.batches(plan[:1])) as batches:
         batch = _moved(next(batches), device)
-    monitored = "val/loss" if val.n_events else "train/loss"
+    measure = partial(_measure, events) if val.n_events else None
     teams: list[Team] = []
     unfit: dict[str, str] = {}
     sizes: dict[str, int] = {}
@@ -88,13 +90,17 @@ def train_pass(
             if (reason := difference([member.run.head for member in chosen], batch, device)) is not None:
                 unfit |= {member.name: reason for member in chosen}
                 continue
-            teams.append(Team(chosen, device, len(plan), monitored))
+            teams.append(Team(chosen, device, len(plan), measure))
             sizes |= {member.name: len(chosen) for member in chosen}
     pass_ = _Pass(teams, train, val, device, first.trainer.max_epochs, int(first.trainer.val_every))
     if halving and halving.metric == "val/loss":  # as in a run alone, the training loss may stand in for it
-        halving = halving.model_copy(update={"metric": monitored})
+        halving = halving.model_copy(update={"metric": "val/loss" if val.n_events else "train/loss"})
     pass_.go(halving, rivals, lambda course: done(events, course))
     return Passed(events.prefix, [course for team in teams for course in team.over], unfit, sizes)
+
+
+def _measure(events: Sources, head: Head) -> dict[str, float]:
+    return score(head, events.prefix.reader, events.splits["val"])["head"]
 
 
 def cut(alike: list[Member], most: int) -> list[list[Member]]:

@@ -3,20 +3,25 @@
 # Axes: K heads.
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from frz.heads.contract import Head
 from frz.sweep.group import Member
 from frz.sweep.optimiser import StackedAdamW
 from frz.sweep.stack import PREFIX, Stack
+from frz.training.monitor import Monitor
 from frz.training.optimisers import split_parameters
 from frz.training.record import Metrics
 from frz.training.schedules import Schedule
 from frz.training.source import Batch
+
+Measure: TypeAlias = Callable[[Head], Mapping[str, float]]
 
 
 @dataclass
@@ -25,6 +30,8 @@ class Course:
 
     member: Member
     schedule: Schedule
+    monitor: Monitor
+    """Decides which epoch is best."""
     lines: list[Metrics] = field(default_factory=list)
     """Of `metrics.jsonl`, one per epoch."""
     best: Metrics = field(default_factory=dict)
@@ -54,14 +61,21 @@ class Team:
     device : torch.device
     n_steps : int
         Optimiser steps of an epoch.
-    monitored : str
-        Entry of a line of metrics that decides which epoch is best.
+    measure : callable, optional
+        Metrics of a head on the validation events; None without such events.
     """
 
-    def __init__(self, members: Sequence[Member], device: torch.device, n_steps: int, monitored: str) -> None:
+    def __init__(
+        self, members: Sequence[Member], device: torch.device, n_steps: int, measure: Measure | None = None
+    ) -> None:
         heads = [member.run.head for member in members]
         self.courses = [
-            Course(member, Schedule(member.trainer, member.trainer.max_epochs, n_steps)) for member in members
+            Course(
+                member,
+                Schedule(member.trainer, member.trainer.max_epochs, n_steps),
+                Monitor(member.trainer, measure is not None),
+            )
+            for member in members
         ]
         self.over: list[Course] = []
         self.stack = Stack(heads, [member.trainer.seed for member in members], device)
@@ -70,7 +84,7 @@ class Team:
         trainer = members[0].trainer
         decay = [member.trainer.weight_decay for member in members]
         self.optimiser = StackedAdamW(self.stack.parameters, names, decay, trainer.betas, trainer.eps)
-        self._monitored, self._steps = monitored, 0
+        self._measure, self._steps = measure, 0
         self._log, self._val = _Log(), _Log()
 
     def step(self, batch: Batch, n_events: int, where: str) -> Tensor:
@@ -133,13 +147,26 @@ class Team:
             if "val/loss" in line and line["val/loss"] is None:
                 course.over = f"the validation loss is not finite after epoch {course.epochs + 1}"
                 continue
+            if val:
+                line |= self._measured(course, row, line)
             self._judge(course, row, {**line, **times})
         self.close_up()
+
+    def _measured(self, course: Course, row: int, line: Metrics) -> Metrics:
+        """What a head's monitor asks for beside the loss and its parts, as `frz.training.validation` does."""
+        monitor = course.monitor
+        if self._measure is None or monitor.name in line or not monitor.name.startswith("val/"):
+            return {}
+        head = course.member.run.head
+        head.load_state_dict(self.stack.state(row))
+        found = {f"val/{name}": _number(value) for name, value in self._measure(head).items()}
+        monitor.check({**line, **(named := monitor.named(found))})
+        return named
 
     def _judge(self, course: Course, row: int, line: Metrics) -> None:
         course.lines.append(line)
         course.steps = self._steps
-        value, best = line.get(self._monitored), course.best.get(self._monitored)
+        value, best = course.monitor.value(line), course.monitor.value(course.best)
         patience = course.member.trainer.patience
         if value is not None:
             course.schedule.validated(value)

@@ -58,7 +58,8 @@ class TrainerConfig(OptimiserConfig, ScheduleConfig):
     val_every: int | float = Field(default=1, gt=0)
     """Epochs from one validation to the next, or a part of an epoch (0.25); the last epoch is always validated."""
     monitor: str = Field(default="val/loss", pattern="^(val|train)/.")
-    """Metric that decides which weights are best: the loss, a part of it, or what a head measures (`val/q/auc`)."""
+    """Metric that decides which weights are best: the loss, a part of it, or what a head measures on all validation
+    events (`val/q/auc`; `val/auc` where one field alone has it)."""
     monitor_mode: Literal["auto", "min", "max"] = "auto"
     """Which values of it are better; `auto` knows by the name (loss, rmse, width: small; auc, accuracy: large)."""
     patience: int = Field(default=0, ge=0)

@@ -62,6 +62,19 @@ class Monitor:
         names = dict.fromkeys(name for name in ("val/loss", self.name) if name != "train/loss")
         return {name: value for name in names if (value := line.get(name)) is not None}
 
+    def named(self, measured: Mapping[str, float | None]) -> dict[str, float | None]:
+        """What was measured, under the name asked for as well where that leaves the field out.
+
+        `val/auc` stands for `val/label/auc` if no other field has an `auc`.
+        """
+        found = dict(measured)
+        if self.name not in found:
+            prefix, _, rest = self.name.partition("/")
+            fields = [name for name in found if name.startswith(f"{prefix}/") and name.endswith(f"/{rest}")]
+            if len(fields) == 1:
+                found[self.name] = found[fields[0]]
+        return found
+
     def check(self, known: Iterable[str]) -> None:
         """Refuse a metric that nobody measures.
 

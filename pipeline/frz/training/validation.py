@@ -109,4 +109,5 @@ class Validation:
         if measure is None or not self._monitor.name.startswith("val/"):
             return {}
         found = self._world.once(lambda: dict(measure(self._module)))
-        return {f"val/{name}": value if isfinite(value) else None for name, value in found.items()}
+        measured = {f"val/{name}": value if isfinite(value) else None for name, value in found.items()}
+        return self._monitor.named(measured)
