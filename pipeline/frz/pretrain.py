@@ -220,6 +220,8 @@ def without_overflow(
 
 
 def _events(model: Backbone, store: EventStore, positions: NDArray[np.int64]) -> Iterator[EventArrays]:
-    """The inputs of the training events, a few at a time, in store order."""
+    """What `fit` measures of the training events, a few at a time, in store order."""
+    constants = {name: store.static(name) for name in model.constants}
+    names = tuple(dict.fromkeys((*model.inputs, *model.targets)))
     for begin in range(0, len(positions), FIT_EVENTS):
-        yield store.events(positions[begin : begin + FIT_EVENTS], model.inputs)
+        yield store.events(positions[begin : begin + FIT_EVENTS], names) | constants

@@ -7,7 +7,9 @@ from frz.data.muon_sim.source import SCHEMA
 from frz.loading.batch import to_batch
 from frz.store.schema import EventArrays
 
-__all__ = ["SCHEMA", "batch_of", "make_events"]
+__all__ = ["CONSTANTS", "SCHEMA", "batch_of", "easy_events", "make_events", "shuffled"]
+
+CONSTANTS: EventArrays = {}
 
 LOW_EDGE = slice(3, 6)
 
@@ -43,3 +45,19 @@ def make_events(
 def batch_of(events: EventArrays) -> Batch:
     """The events as a batch."""
     return to_batch(events, SCHEMA)
+
+
+def easy_events() -> EventArrays:
+    """Events whose losses fall fast."""
+    return make_events([30] * 8, n_tracks=[1] * 8)
+
+
+def shuffled(events: EventArrays, rng: np.random.Generator) -> tuple[EventArrays, dict[str, np.ndarray]]:
+    """The same events with their hits in another order, and that order by axis."""
+    bounds = events["hit/offsets"]
+    order = np.concatenate([a + rng.permutation(b - a) for a, b in zip(bounds, bounds[1:], strict=False)])
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    shift = np.repeat(bounds[:-1], np.diff(events["member/offsets"][events["track/offsets"]]))
+    member = (back[events["member/hit"] + shift] - shift).astype(np.int32)
+    return {**events, "hit/raw": events["hit/raw"][order], "member/hit": member}, {"hit": order}

@@ -64,3 +64,14 @@ def test_gradients_pass_through():
     weight = torch.randn(30, 2)
     (join(buckets, [b.flatten(b.pad(flat)) for b in buckets]) * weight).sum().backward()
     assert torch.equal(flat.grad, weight)
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_small_sets_are_cut_by_small_steps_on_request(step):
+    sizes = [int(n) for n in torch.randint(0, 12, (3000,), generator=torch.Generator().manual_seed(1))]
+    offsets = offsets_of(sizes)
+    buckets = cut(offsets, step, split=True)
+    assert [b.width for b in buckets] == list(range(12, 0, -step))
+    flat = torch.arange(float(offsets[-1]))
+    assert torch.equal(join(buckets, [b.flatten(b.pad(flat)) for b in buckets]), flat)
+    assert len(cut(offsets, step, split=False)) == 1

@@ -17,6 +17,7 @@ from frz.store.schema import Array, Axis, EventArrays, Schema
 
 BACKBONES: Mapping[str, str] = {
     "hit_track": "frz.backbones.hit_track.model:HitTrack",
+    "set_sequence": "frz.backbones.set_sequence.model:SetSequence",
 }
 """Known families; a config may also give `package.module:Class`."""
 
@@ -53,6 +54,11 @@ class Backbone(nn.Module, ABC):
         """Arrays of the data set that `forward` reads."""
 
     @property
+    def constants(self) -> tuple[str, ...]:
+        """Static arrays of the data set that the model depends on: a vocabulary, values that `fit` keeps in buffers."""
+        return ()
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """Arrays of the data set that `loss` and `annotate` read beside the inputs."""
         return ()
@@ -81,7 +87,10 @@ class Backbone(nn.Module, ABC):
         """Training loss (scalar) and its named parts, for Stage 1."""
 
     def fit(self, events: Iterable[EventArrays]) -> None:  # noqa: B027 - optional on purpose
-        """Measure constants (means, widths) on the training split before Stage 1, into buffers."""
+        """Measure constants (means, widths) on the training split before Stage 1, into buffers.
+
+        The events hold inputs, targets and, with each of them, the static arrays of `constants`.
+        """
 
     def annotate(self, batch: Batch, features: Batch) -> Batch:
         """Arrays that need truth beside the features (`query/match`); never seen by `forward`."""

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 NormName = Literal["layer", "rms"]
 
+FEW = 8
+"""One side of an attention has few members if the other has at least so many times more."""
+
 
 def make_norm(name: NormName, dim: int) -> nn.Module:
     """Layer norm or root-mean-square norm over the last dimension."""
@@ -71,6 +74,7 @@ class CrossAttention(nn.Module):
     Where one of the sets is small, the projections of the large one are absorbed into the small one: with
     scores (W_q x) . (W_k y) = x . (W_q^T W_k y) and likewise for values and output, members of the large set
     are multiplied with heads * size vectors instead of whole matrices. The result is the same up to rounding.
+    It pays only where the large set is much larger: absorbing costs the small one whole matrices.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
@@ -82,9 +86,9 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
         """Attend from x (B, L, D) to source (B, M, D) where mask (B, 1, 1 or L, M) allows."""
-        if self.heads * source.shape[1] < self.dim:
+        if self.heads * source.shape[1] < self.dim and FEW * source.shape[1] <= x.shape[1]:
             return self._to_few(x, source, mask)
-        if self.heads * x.shape[1] < self.dim:
+        if self.heads * x.shape[1] < self.dim and FEW * x.shape[1] <= source.shape[1]:
             return self._from_few(x, source, mask)
         k, v = self.kv(source).chunk(2, -1)
         dropout = self.dropout if self.training else 0.0
@@ -131,12 +135,23 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float
 
 
 class EncoderBlock(nn.Module):
-    """Pre-norm transformer block: x + attention(norm x), then x + ffn(norm x)."""
+    """Pre-norm transformer block: x + attention(norm x), then x + ffn(norm x).
 
-    def __init__(self, dim: int, heads: int, hidden: int, norm: NormName, dropout: float) -> None:
+    `attention_dropout` (default: as `dropout`) acts on attention weights, which then must be kept: slow for long sets.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        hidden: int,
+        norm: NormName,
+        dropout: float,
+        attention_dropout: float | None = None,
+    ) -> None:
         super().__init__()
         self.attention_norm = make_norm(norm, dim)
-        self.attention = SelfAttention(dim, heads, dropout)
+        self.attention = SelfAttention(dim, heads, dropout if attention_dropout is None else attention_dropout)
         self.ffn_norm = make_norm(norm, dim)
         self.ffn = Dense(dim, hidden, dim, dropout)
 

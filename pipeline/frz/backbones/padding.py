@@ -2,7 +2,8 @@
 
 Attention costs the square of the padded length, so on a CPU a batch of mixed lengths runs much faster as
 a few buckets of like lengths than as one block; on an accelerator, where launches cost more than padding,
-it stays one. What stands in a bucket never changes a result beyond rounding.
+it stays one. What stands in a bucket never changes a result beyond rounding. "Events" are whatever holds
+members: the sets of a stay and their elements are cut alike.
 
 Axes: N members of the batch (flat), B events of a bucket, M padded length of the bucket.
 """
@@ -50,23 +51,27 @@ class Bucket:
         return block if self.keep is None else block.index_select(0, self.slots)
 
 
-def cut(offsets: Tensor) -> list[Bucket]:
+def cut(offsets: Tensor, step: int = STEP, split: bool | None = None) -> list[Bucket]:
     """Cut the events of a batch into buckets.
 
     Parameters
     ----------
     offsets : Tensor
         int64 (n_event + 1), where each event's members begin and end.
+    step : int
+        Padded lengths are multiples of this.
+    split : bool, optional
+        Into several buckets; default on a CPU only. Small sets of which few are large pay everywhere.
 
     Returns
     -------
     list of Bucket
-        Every event stands in exactly one; the buckets are a function of the lengths and the device type.
+        Every event stands in exactly one; the buckets are a function of the lengths, `step` and `split`.
     """
     lengths = (offsets[1:] - offsets[:-1]).cpu()
-    order, bounds = _plan(lengths, split=offsets.device.type == "cpu")
+    order, bounds = _plan(lengths, step, offsets.device.type == "cpu" if split is None else split)
     starts = offsets[:-1]
-    return [_bucket(order[a:b].to(offsets.device), lengths[order[a:b]], starts) for a, b in bounds]
+    return [_bucket(order[a:b].to(offsets.device), lengths[order[a:b]], starts, step) for a, b in bounds]
 
 
 def join(buckets: list[Bucket], parts: list[Tensor]) -> Tensor:
@@ -86,28 +91,31 @@ def _reorder(positions: list[Tensor], parts: list[Tensor]) -> Tensor:
     return torch.empty_like(joined).index_copy(0, order, joined)
 
 
-def _plan(lengths: Tensor, split: bool) -> tuple[Tensor, list[tuple[int, int]]]:
+def _plan(lengths: Tensor, step: int, split: bool) -> tuple[Tensor, list[tuple[int, int]]]:
     """Order of the events and the bounds of the buckets in it."""
     n_event = len(lengths)
     if not split or n_event < 2:
         return torch.arange(n_event), [(0, n_event)] if n_event else []
     order = torch.argsort(lengths, descending=True, stable=True)
-    widths = [_round_up(length) for length in lengths[order].tolist()]
-    bounds, start = [], 0
-    for i in range(1, n_event):
-        if widths[i] < widths[start] and (i - start) * widths[start] >= MIN_MEMBERS:
-            bounds.append((start, i))
-            start = i
+    widths, runs = torch.unique_consecutive(_round_up(lengths[order], step), return_counts=True)
+    bounds, start, begin, open_width = [], 0, 0, int(widths[0])
+    for width, count in zip(widths.tolist(), runs.tolist(), strict=True):
+        # the first event of this width, or later, where the bucket before it is large enough
+        close = max(begin, start + -(-MIN_MEMBERS // open_width))
+        begin += count
+        if width < open_width and close < begin:
+            bounds.append((start, close))
+            start, open_width = close, width
     return order, [*bounds, (start, n_event)]
 
 
-def _round_up(length: int) -> int:
-    return max(-(-length // STEP), 1) * STEP
+def _round_up(lengths: Tensor, step: int) -> Tensor:
+    return ((lengths + step - 1) // step).clamp(min=1) * step
 
 
-def _bucket(events: Tensor, lengths: Tensor, starts: Tensor) -> Bucket:
-    longest, shortest = int(lengths.max()), int(lengths.min())
-    width = _round_up(longest)
+def _bucket(events: Tensor, lengths: Tensor, starts: Tensor, step: int) -> Bucket:
+    shortest = int(lengths.min())
+    width = int(_round_up(lengths.max(), step))
     lengths = lengths.to(events.device)
     steps = torch.arange(width, device=events.device)
     keep = steps < lengths[:, None]

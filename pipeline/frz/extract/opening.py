@@ -40,17 +40,18 @@ def check_inputs(frozen: FrozenBackbone, schema: Schema) -> None:
     ConfigError
         If an array is missing.
     IdentityError
-        If an array has another dtype, shape or other columns.
+        If an array, or a static array (a vocabulary), has another dtype, shape or other columns.
     """
-    for name in frozen.module.inputs:
-        trained = frozen.card.event_schema.arrays[name]
-        if name not in schema.arrays:
+    trained = frozen.card.event_schema
+    for name in (*frozen.module.inputs, *frozen.module.constants):
+        given, expected = (there.arrays.get(name, there.static.get(name)) for there in (schema, trained))
+        assert expected is not None, "the backbone was trained without its inputs"
+        if given is None:
             raise ConfigError(f"the data set has no {name!r}, which backbone {frozen.card.name} reads")
-        found = schema.arrays[name]
-        if (found.dtype, found.shape, found.columns) != (trained.dtype, trained.shape, trained.columns):
+        if (given.dtype, given.shape, given.columns) != (expected.dtype, expected.shape, expected.columns):
             raise IdentityError(
-                f"{name} is {found.dtype}{list(found.shape)} with columns {list(found.columns)}, backbone "
-                f"{frozen.card.name} was trained on {trained.dtype}{list(trained.shape)}, {list(trained.columns)}",
+                f"{name} is {given.dtype}{list(given.shape)} with columns {list(given.columns)}, backbone "
+                f"{frozen.card.name} was trained on {expected.dtype}{list(expected.shape)}, {list(expected.columns)}",
                 way_out="extract from a data set of the same layout, or train a backbone on this one",
             )
 

@@ -1,0 +1,63 @@
+"""Elements to vectors. Particular: values are standardised by buffers, per variable, that the model's `fit` fills.
+
+An element is (variable, value). With the variable's embedding e, u = e / |e| and the standardised value v, its
+token is x = u v + i: direction and signed length as in the original, plus an identity vector i of the variable, so that
+a value at the mean of its variable still says which variable it is.
+
+Axes: N elements (flat), V variables, R width of a given embedding, D features.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from frz.backbones.set_sequence.settings import SetSequenceConfig
+
+VARIABLE, VALUE = "element/variable", "element/value"
+TABLE = "variable/embedding"
+
+
+class Tokens(nn.Module):
+    """Standardises values and embeds elements.
+
+    Parameters
+    ----------
+    config : SetSequenceConfig
+        `embedding`, `token`, `unit_embedding` and `clip` are looked at.
+    n_variable : int
+        Size V of the vocabulary.
+    table_width : int, optional
+        Width R of the data set's own embedding of variables, where `config.embedding` asks for it.
+    """
+
+    mean: Tensor
+    width: Tensor
+    table: Tensor
+
+    def __init__(self, config: SetSequenceConfig, n_variable: int, table_width: int | None) -> None:
+        super().__init__()
+        self.clip, self.unit = config.clip, config.unit_embedding
+        self.n_variable = n_variable
+        self.register_buffer("mean", torch.zeros(n_variable))
+        self.register_buffer("width", torch.ones(n_variable))
+        if table_width is None:
+            self.direction: nn.Module = nn.Embedding(n_variable, config.dim)
+        else:
+            self.register_buffer("table", torch.zeros(n_variable, table_width))
+            self.direction = nn.Linear(table_width, config.dim)
+        self.given = table_width is not None
+        self.identity = nn.Parameter(torch.randn(n_variable, config.dim) * config.dim**-0.5) if config.token == "shifted" else None
+
+    def scale(self, variable: Tensor, value: Tensor) -> Tensor:
+        """Standardised values (N,), within +- clip, of codes (N,) int64 and raw values (N,)."""
+        scaled = (value.float() - self.mean.index_select(0, variable)) / self.width.index_select(0, variable)
+        return scaled.clamp(-self.clip, self.clip)
+
+    def forward(self, variable: Tensor, scaled: Tensor) -> Tensor:
+        """Tokens (N, D) of codes (N,) and standardised values (N,)."""
+        vectors = self.direction(self.table) if self.given else self.direction.weight  # (V, D)
+        if self.unit:
+            vectors = vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-8)
+        tokens: Tensor = nn.functional.embedding(variable, vectors) * scaled[:, None]
+        if self.identity is not None:
+            tokens = tokens + nn.functional.embedding(variable, self.identity)
+        return tokens
