@@ -1,4 +1,4 @@
-"""Random stays with the schema of sets in time, a few kilobytes each: variables that drift, and a label that follows one."""
+"""Random stays with the schema of sets in time, a few kilobytes each; the label moves one variable."""
 
 import numpy as np
 

@@ -27,6 +27,7 @@ CLINICAL = {
     "supervised": {"labels": {"event/label": 1.0}, "scores": {"event/saps": 0.1}, "every_set": 0.5},
     "element_dropout": 0.2,
     "set_dropout": 0.2,
+    "variable_dropout": 0.1,
 }
 ORIGINAL = {
     "token": "product",

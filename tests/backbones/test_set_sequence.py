@@ -122,16 +122,32 @@ def test_the_divergence_warms_up_by_training_batches():
 def test_hidden_elements_are_still_to_be_decoded():
     model = build(dim=16, element_dropout=0.999).train()
     elements = model._elements(batch_of(make_events([10, 10])))
-    seen = model._hide(elements)
+    seen = model._hide(elements, torch.arange(2).repeat_interleave(10))
     assert len(seen.variable) < 0.2 * len(elements.variable)
     assert seen.offsets.diff().sum() == len(seen.variable)
     assert torch.equal(seen.owner, torch.repeat_interleave(torch.arange(20), seen.offsets.diff()))
 
 
+def test_variable_dropout_hides_a_variable_from_all_sets_of_a_stay():
+    model = build(dim=16, variable_dropout=0.5).train()
+    elements = model._elements(batch_of(make_events([40] * 10)))
+    stay = torch.arange(10).repeat_interleave(40)
+    seen = model._hide(elements, stay)
+    before, after = (
+        torch.zeros(10, 5, dtype=torch.int64).index_put(
+            (stay[e.owner], e.variable), torch.ones(len(e.variable), dtype=torch.int64), accumulate=True
+        )
+        for e in (elements, seen)
+    )
+    assert ((after == 0) | (after == before)).all()
+    assert 10 < int((after == 0).sum()) < 40
+
+
 def test_set_dropout_hides_whole_sets():
     model = build(dim=16, set_dropout=0.5).train()
     elements = model._elements(batch_of(make_events([60])))
-    left, all_of = model._hide(elements).offsets.diff(), elements.offsets.diff()
+    stay = torch.zeros(60, dtype=torch.int64)
+    left, all_of = model._hide(elements, stay).offsets.diff(), elements.offsets.diff()
     assert ((left == 0) | (left == all_of)).all()
     assert 10 < int((left == 0).sum()) < 50
 
@@ -281,7 +297,10 @@ def test_features_need_no_targets_but_training_does():
     [
         ({"dim": 10, "sequence_heads": 4}, "dim = 10 is not a multiple of sequence_heads = 4"),
         ({"forecast": {"weight": 0}}, "no loss trains the states"),
-        ({"supervised": {"labels": {"event/x": 1}, "scores": {"event/x": 1}}}, "event/x stands among labels and scores"),
+        (
+            {"supervised": {"labels": {"event/x": 1}, "scores": {"event/x": 1}}},
+            "event/x stands among labels and scores",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(config, says):

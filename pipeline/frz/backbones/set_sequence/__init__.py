@@ -1,1 +1,1 @@
-"""Sets of (variable, value) in time: a set-level variational autoencoder and a causal transformer over the sets of a stay."""
+"""Sets of (variable, value) in time: an autoencoder of sets and a causal transformer over the sets of a stay."""

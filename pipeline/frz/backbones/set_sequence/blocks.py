@@ -1,8 +1,9 @@
 """Attention inside sets, by a few inducing points (ISAB, Lee et al. 2019), on sets padded to a common size.
 
-A block of attention is MAB(q, kv) = LN(a + FF(a)), a = LN(q + attention(q, kv)); without `residual` both sums are
-left out, as in the original. ISAB(x) = MAB(x, MAB(I, x)) with learned I (m, D). I does not depend on the set, so its queries are
-projected once and absorbed into the keys: an element is multiplied with heads * m vectors, not with whole matrices.
+A block of attention is MAB(q, kv) = LN(a + FF(a)), a = LN(q + attention(q, kv)); without `residual` both sums
+are left out, as in the original. ISAB(x) = MAB(x, MAB(I, x)) with learned I (m, D). I does not depend on the set, so
+its queries are projected once and absorbed into the keys: an element is multiplied with heads * m vectors, not with
+whole matrices.
 
 Axes: B sets of a bucket, M padded size, m inducing points, H heads, D features.
 """

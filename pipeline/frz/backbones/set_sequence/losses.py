@@ -39,8 +39,8 @@ def chamfer(distance: Tensor, keep: Tensor) -> Tensor:
 def sinkhorn(distance: Tensor, keep: Tensor, epsilon: float, steps: int) -> Tensor:
     """Cost <P, d> of the entropic transport plan between both sides, each with equal weights: (B,) of (B, M, M).
 
-    The plan is found in logarithms (Cuturi 2013; Peyré and Cuturi 2019, section 4.4) and taken as constant in the gradient,
-    which at convergence is that of the regularised cost (envelope theorem).
+    The plan is found in logarithms (Cuturi 2013; Peyré and Cuturi 2019, section 4.4) and taken as constant in the
+    gradient, which at convergence is that of the regularised cost (envelope theorem).
     """
     both = keep[:, :, None] & keep[:, None]
     with torch.no_grad():
@@ -76,8 +76,9 @@ def divergence(mu: Tensor, logvar: Tensor) -> Tensor:
 def with_free_bits(kl: Tensor, free_bits: float, per_dimension: bool) -> Tensor:
     """Mean over sets of the divergence (S, D), of which `free_bits` nats per dimension cost nothing.
 
-    Per dimension the floor is under each dimension's mean over the sets (Kingma et al. 2016): one that is below it has no gradient,
-    the others keep theirs. In the sum, as the original has it, a set whose sum is below the floor has none at all.
+    Per dimension the floor is under each dimension's mean over the sets (Kingma et al. 2016): one that is below it has
+    no gradient, the others keep theirs. In the sum, as the original has it, a set whose sum is below the floor has
+    none at all.
     """
     if per_dimension:
         return kl.mean(0).clamp(min=free_bits).sum()

@@ -7,13 +7,13 @@ in training mode only, so features are a function of the batch alone.
 Axes: E stays (events), S sets, N elements, V variables, D features; in a bucket: B stays, M padded number of sets.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from frz.backbones import padding
 from frz.backbones.contract import Backbone, Batch
@@ -200,7 +200,8 @@ class SetSequence(Backbone):
         self._need_targets()
         config = self.config
         elements = self._elements(batch)
-        found = self._encode(batch, self._hide(elements) if self.training else elements)
+        stay = _owners(batch["set/offsets"])
+        found = self._encode(batch, self._hide(elements, stay) if self.training else elements)
         parts: dict[str, Tensor] = {}
         if len(found.mu):
             kl = losses.divergence(found.mu.float(), found.logvar.float())
@@ -220,8 +221,7 @@ class SetSequence(Backbone):
             loss = self.forecast(found.state, first, elements.owner, elements.variable, elements.scaled)
             parts["forecast"] = config.forecast.weight * loss
         if self.supervised is not None:
-            owner = _owners(batch["set/offsets"])
-            named = self.supervised(found.pooled, found.state, owner, {name: batch[name] for name in self._asked})
+            named = self.supervised(found.pooled, found.state, stay, {name: batch[name] for name in self._asked})
             parts |= {name.removeprefix("event/"): value for name, value in named.items()}
         total = torch.stack(list(parts.values())).sum()
         return total, {name: value.detach() for name, value in (parts | measures).items()}
@@ -240,12 +240,16 @@ class SetSequence(Backbone):
         offsets = batch["element/offsets"]
         return _Elements(variable, self.tokens.scale(variable, batch[VALUE]), _owners(offsets), offsets)
 
-    def _hide(self, elements: _Elements) -> _Elements:
-        """The elements that the model sees in training."""
-        keep = torch.rand(elements.variable.shape, device=elements.variable.device) >= self.config.element_dropout
-        if self.config.set_dropout:
-            sets = torch.rand(len(elements.offsets) - 1, device=keep.device) >= self.config.set_dropout
+    def _hide(self, elements: _Elements, stay: Tensor) -> _Elements:
+        """The elements that the model sees in training; stay (S,) is the stay of each set."""
+        config, n_variable = self.config, self.tokens.n_variable
+        keep = torch.rand(elements.variable.shape, device=elements.variable.device) >= config.element_dropout
+        if config.set_dropout:
+            sets = torch.rand(len(stay), device=keep.device) >= config.set_dropout
             keep &= sets[elements.owner]
+        if config.variable_dropout and len(stay):
+            known = torch.rand(int(stay[-1]) + 1, n_variable, device=keep.device) >= config.variable_dropout
+            keep &= known[stay[elements.owner], elements.variable]
         return elements if bool(keep.all()) else elements.where(keep)
 
     def _encode(self, batch: Batch, elements: _Elements) -> _Encoded:

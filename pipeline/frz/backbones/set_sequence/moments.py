@@ -1,4 +1,4 @@
-"""What `fit` measures, in one pass over the training stays: means and widths of columns, and of variables without their extremes.
+"""What `fit` measures, in one pass over the training stays: means and widths, of variables without their extremes.
 
 Axes: n rows of a batch, C columns, N elements, V variables.
 """

@@ -12,7 +12,7 @@ STATISTICS = ("mean", "max", "last", "std")
 
 
 def statistics(bucket: Bucket, x: Tensor) -> Tensor:
-    """Mean, max, last and standard deviation over the sets: (B, 4 D) of padded x (B, M, D); zeros for a stay without."""
+    """Mean, max, last, standard deviation over the sets: (B, 4 D) of padded x (B, M, D); zeros for a stay without."""
     keep, count = _kept(bucket, x)
     some = count.clamp(min=1)
     mean = (x * keep).sum(1) / some

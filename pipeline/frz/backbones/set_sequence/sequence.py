@@ -1,7 +1,7 @@
-"""Sets in time: a causal transformer over the sets of a stay. A state has seen its own set and those before, no later one.
+"""Sets in time: a causal transformer over the sets of a stay. A state has seen its own set and those before.
 
-Strictness: every attention is masked by position, in training as in evaluation; everything else acts on each set for itself
-or is a running summary (`levels`). Padding stands after the last set, where no real set looks.
+Strictness: every attention is masked by position, in training as in evaluation; everything else acts on each set for
+itself or is a running summary (`levels`). Padding stands after the last set, where no real set looks.
 
 Axes: S sets (flat), E stays; in a bucket: B stays, M padded number of sets; V variables, C static columns, D features.
 """

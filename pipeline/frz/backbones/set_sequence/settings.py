@@ -13,7 +13,7 @@ class ReconstructionSettings(StrictModel):
     weight: float = Field(default=1.0, ge=0)
     """Weight of the whole; 0 leaves the decoder out of the model."""
     source: Literal["latent", "state", "previous"] = "latent"
-    """What a set is decoded from: its own latent, the state after it, or the state before it (which has not seen it)."""
+    """What a set is decoded from: its latent, the state after it, or the state before it, which has not seen it."""
     matching: Literal["chamfer", "sinkhorn"] = "chamfer"
     """Each element against the nearest of the other side, or a transport plan between both sides."""
     direction: float = Field(default=1.0, ge=0)
@@ -101,8 +101,8 @@ class SetSequenceConfig(StrictModel):
     unit_embedding: bool = True
     """Bring the variable's direction to length 1 before it is scaled with the value."""
     token: Literal["shifted", "product"] = "shifted"
-    """An element is direction * value + identity; `product`, as the original, leaves the identity out: an element at the
-    mean of its variable is then the zero vector."""
+    """An element is direction * value + identity; `product`, as the original, leaves the identity out: an element at
+    the mean of its variable is then the zero vector."""
     clip: float = Field(default=5.0, gt=0)
     """Standardised values are kept within +- this."""
 
@@ -118,6 +118,8 @@ class SetSequenceConfig(StrictModel):
     """Share of elements hidden from encoder and sequence model while training; they are still to be decoded."""
     set_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of sets whose elements are all hidden while training."""
+    variable_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the variables of each stay that are hidden from all its sets while training."""
     sample: bool = True
     """Draw the latent from its posterior while training; features always take the mean."""
 

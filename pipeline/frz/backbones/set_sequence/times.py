@@ -1,4 +1,4 @@
-"""When a set was measured, as vectors: sines and cosines of log(1 + minute), and a class of the time since the set before.
+"""When a set was measured, as vectors: sines of log(1 + minute), and a class of the time since the set before.
 
 Axes: S sets (flat), E stays, D features.
 """
@@ -35,5 +35,6 @@ class TimeFeatures(nn.Module):
         gap = minute.float().diff(prepend=minute[:1].float()).masked_fill(first, 0.0).clamp(min=0).log1p()
         empty = logs.new_zeros(len(logs), 0)
         clock = self.clock(logs[:, None], empty)
-        known: Tensor = self.gap(torch.bucketize(gap, self.edges)) + self.size(size.float().log1p()[:, None])
-        return clock + known
+        known = self.gap(torch.bucketize(gap, self.edges)) + self.size(size.float().log1p()[:, None])
+        result: Tensor = clock + known
+        return result

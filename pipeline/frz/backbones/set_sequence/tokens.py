@@ -39,13 +39,13 @@ class Tokens(nn.Module):
         self.n_variable = n_variable
         self.register_buffer("mean", torch.zeros(n_variable))
         self.register_buffer("width", torch.ones(n_variable))
-        if table_width is None:
-            self.direction: nn.Module = nn.Embedding(n_variable, config.dim)
-        else:
+        self.learned = nn.Parameter(torch.randn(n_variable, config.dim)) if table_width is None else None
+        if table_width is not None:
             self.register_buffer("table", torch.zeros(n_variable, table_width))
-            self.direction = nn.Linear(table_width, config.dim)
-        self.given = table_width is not None
-        self.identity = nn.Parameter(torch.randn(n_variable, config.dim) * config.dim**-0.5) if config.token == "shifted" else None
+            self.reduce = nn.Linear(table_width, config.dim)
+        self.identity = (
+            nn.Parameter(torch.randn(n_variable, config.dim) * config.dim**-0.5) if config.token == "shifted" else None
+        )
 
     def scale(self, variable: Tensor, value: Tensor) -> Tensor:
         """Standardised values (N,), within +- clip, of codes (N,) int64 and raw values (N,)."""
@@ -54,7 +54,7 @@ class Tokens(nn.Module):
 
     def forward(self, variable: Tensor, scaled: Tensor) -> Tensor:
         """Tokens (N, D) of codes (N,) and standardised values (N,)."""
-        vectors = self.direction(self.table) if self.given else self.direction.weight  # (V, D)
+        vectors = self.reduce(self.table) if self.learned is None else self.learned  # (V, D)
         if self.unit:
             vectors = vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-8)
         tokens: Tensor = nn.functional.embedding(variable, vectors) * scaled[:, None]
