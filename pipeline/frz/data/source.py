@@ -21,6 +21,7 @@ SOURCES: Mapping[str, str] = {
     "icu_sim": "frz.data.icu_sim.source:IcuSim",
     "muon_sim": "frz.data.muon_sim.source:MuonSim",
     "physionet2012": "frz.data.physionet2012.source:PhysioNet2012",
+    "seqset": "frz.data.seqset.source:SeqSet",
     "velo": "frz.data.velo:Velo",
 }
 """Known sources; a recipe may also give `package.module:Class`."""
@@ -89,6 +90,8 @@ class Source(ABC):
 
     def parts(self) -> Mapping[str, NDArray[np.int64]]:
         """Groups of each part (training set, test set ...) that the data are published in; {} if in one piece.
+
+        Every group stands in one of the parts, each once.
 
         Raises
         ------
