@@ -24,6 +24,7 @@ COMMANDS = [
     "extract",
     "sweep",
     "train-head",
+    "finetune",
     "evaluate",
     "bench",
     "compare",
