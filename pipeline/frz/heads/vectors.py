@@ -61,9 +61,7 @@ class VectorSettings(DescriptorSettings):
                 raise ValueError(f"{what} name something twice: {', '.join(names)}")
         for name in self.log_variances:
             if name not in self.inputs:
-                raise ValueError(
-                    f"log_variances name {name!r}, which is none of the inputs; {nearest(name, self.inputs)}"
-                )
+                raise ValueError(f"log_variances name {name!r}, none of the inputs; {nearest(name, self.inputs)}")
         if self.line and self.rows == "event":
             raise ValueError("line is about the hits of a slot; leave it out with rows: event")
         return self
@@ -143,7 +141,8 @@ class VectorHead(RowHead):
     def _values(self, events: EventArrays, name: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Some rows (default all) of an input, as a matrix; of ln sigma^2, sigma."""
         values = matrix(events[name] if rows is None else events[name][rows])
-        return np.exp(values / 2) if name in self.vectors.log_variances else values
+        # a mapped array is read-only, and torch has no read-only tensors
+        return np.exp(values / 2) if name in self.vectors.log_variances else np.require(values, requirements="W")
 
     def _curve(self, events: EventArrays, pairs: EventArrays) -> NDArray[np.float32]:
         x, y = (events[SCALED][pairs["pair/row"], c].astype(np.float64) for c in self.line_columns)
