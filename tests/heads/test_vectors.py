@@ -129,6 +129,15 @@ def test_parameters_of_the_published_classifiers():
         assert sum(parameter.numel() for parameter in head.parameters()) == expected
 
 
+def test_mapped_features_are_pooled_as_others():
+    config = {"rows": "event", "target": "event/label", "field": "label", "inputs": ["set/state", "event/pooled"]}
+    head = ClassifierHead(parse(ClassifierConfig, config, "test"), stay_schema())
+    events, mapped = stay_events(), stay_events()
+    for values in mapped.values():
+        values.setflags(write=False)
+    np.testing.assert_array_equal(head.prepare(mapped)["event/vector"], head.prepare(events)["event/vector"])
+
+
 def test_inputs_are_standardised_with_the_training_split():
     head = pooled()
     prepared = head.prepare(feature_events())

@@ -77,7 +77,7 @@ def test_every_head_is_as_if_trained_alone(mine, tmp_path, tiny):
 
 
 def test_stacked_heads_are_judged_by_what_they_monitor_as_alone(mine, tmp_path, tiny):
-    trainer = {**BASE["trainer"], "lr": 1e-2, "monitor": "val/pt/rmse", "max_epochs": 3, "patience": 2}
+    trainer = {**BASE["trainer"], "lr": 3e-3, "monitor": "val/pt/rmse", "max_epochs": 3, "patience": 2}
     found = run(mine, {**BASE, "trainer": trainer}, over={"trainer.seed": [0, 1, 2, 3]})
     assert found["largest_stack"] == 4
     other = shutil.copytree(tiny, tmp_path / "other")

@@ -80,7 +80,7 @@ class GaussianMil(BagHead):
         self.log_width = nn.Parameter(torch.zeros(2, mean))
         """ln tau^2 (2, D)"""
         self.gate = mlp(sum(self.widths) + 1, 1, config)
-        self.balance = nn.Parameter(torch.zeros(()))
+        self.balance = nn.Parameter(torch.zeros(1))
         """alpha = sigmoid of it."""
         self.odds = nn.Linear(self.n_described, 1) if self.n_described else None
 
