@@ -87,7 +87,7 @@ class Case:
             build_optimiser(member.trainer, head) for member, head in zip(self.members, self.singles, strict=True)
         ]
         size = stack_size(first, self.batches[0])
-        self.teams = [Team(chosen, CPU, 10**6, "train/loss") for chosen in cut(self.members, size)]
+        self.teams = [Team(chosen, CPU, 10**6, has_val=False) for chosen in cut(self.members, size)]
         self.stack = max(len(team.courses) for team in self.teams)
 
     def alone(self) -> None:

@@ -59,6 +59,7 @@ def _run_and_before(kind: Kind, run: Path, folder: Path) -> Iterator[dict[str, A
         "in_place": True,
         "path": str(run),
         "score": card.get("score"),
+        "monitor": card.get("monitor"),
         "made_with": card.get("versions"),
     }
     yield {key: value for key, value in step.items() if value is not None}

@@ -34,8 +34,9 @@ def listing(folder: Path) -> list[dict[str, Any]]:
         By kind, oldest run first. Always kind, name, created (UTC, to the minute) and state (`finished`, `unfinished`:
         the command that makes it goes on with it, `empty`). Of stores: versions, and events of the newest version,
         which is the one named (None before there is one); of features the version of the data set. Of runs: newest
-        (whether it is the finished run that the bare name means) and, None where a card has none, epochs, score (lowest
-        validation loss) and the first eight digits of a backbone's fingerprint.
+        (whether it is the finished run that the bare name means) and, None where a card has none, epochs, score (best
+        value of the metric that decides), monitor (that metric and its better side) and the first eight digits of a
+        backbone's fingerprint.
 
     Raises
     ------
@@ -81,11 +82,19 @@ def _of_runs(kind: str, path: Path) -> list[dict[str, Any]]:
             "newest": False,
             "epochs": card.get("epochs"),
             "score": card.get("score"),
+            "monitor": _monitor(card),
         }
         rows.append(row | ({"fingerprint": card.get("fingerprint", "")[:8] or None} if kind == "backbones" else {}))
     if finished := [row for row in rows if row["state"] == "finished"]:
         finished[-1]["newest"] = True
     return rows
+
+
+def _monitor(card: dict[str, Any]) -> str | None:
+    """`val/q/auc (max)`: the metric that a score is of, and which of its values are better."""
+    if card.get("score") is None:
+        return None
+    return f"{card.get('monitor', 'val/loss')} ({card.get('monitor_mode', 'min')})"
 
 
 def _minute(record: dict[str, Any]) -> str | None:

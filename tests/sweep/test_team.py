@@ -61,7 +61,7 @@ def test_the_first_ten_losses_and_gradients_are_those_of_heads_alone():
         {"schedule": "none"},
     ]
     members = [member(number, **chosen) for number, chosen in enumerate(settings)]
-    team = Team(members, CPU, STEPS, "train/loss")
+    team = Team(members, CPU, STEPS, has_val=False)
     singles = [list(alone(one, 10)) for one in members]
     for step in range(10):
         losses = team.step(batch_of(members[0].run.head, step), 6, "here")
@@ -78,8 +78,8 @@ def test_a_head_that_diverges_leaves_and_the_others_do_not_notice():
     sick = member(1)
     with torch.no_grad():
         sick.run.head.net[0].weight.fill_(float("inf"))
-    with_it = Team([healthy[0], sick, healthy[1]], CPU, STEPS, "train/loss")
-    without = Team(healthy, CPU, STEPS, "train/loss")
+    with_it = Team([healthy[0], sick, healthy[1]], CPU, STEPS, has_val=False)
+    without = Team(healthy, CPU, STEPS, has_val=False)
     for step in range(STEPS):
         batch = batch_of(healthy[0].run.head, step)
         losses = with_it.step(batch, 6, f"step {step + 1}")
@@ -114,7 +114,7 @@ class Cliff(torch.autograd.Function):
 def test_a_gradient_that_is_not_finite_is_seen_without_clipping(monkeypatch):
     plain = RegressionHead.loss
     members = [member(number, clip_norm=0.0) for number in range(2)]
-    team = Team(members, CPU, STEPS, "train/loss")
+    team = Team(members, CPU, STEPS, has_val=False)
     batch = batch_of(members[0].run.head)
     team.step(batch, 6, "step 1")
     assert team.courses
@@ -127,7 +127,7 @@ def test_a_gradient_that_is_not_finite_is_seen_without_clipping(monkeypatch):
 
 def test_patience_is_each_heads_own():
     members = [member(number, patience=patience, lr=1e-30) for number, patience in enumerate((0, 1, 2))]
-    team = Team(members, CPU, 1, "val/loss")
+    team = Team(members, CPU, 1, has_val=True)
     batch = batch_of(members[0].run.head)
     left = []
     for epoch in range(4):
@@ -137,4 +137,4 @@ def test_patience_is_each_heads_own():
         left.append([course.member.name for course in team.courses])
     assert left == [["h0", "h1", "h2"], ["h0", "h2"], ["h0"], []]
     assert [course.over for course in team.over] == ["early", "early", "whole"]
-    assert all(course.best["epoch"] == 1 and course.last and course.weights for course in team.over)
+    assert all(course.standing.best["epoch"] == 1 and course.last and course.weights for course in team.over)

@@ -27,8 +27,9 @@ from frz.errors import FrzError, TrainingError
 from frz.extract.opening import open_both
 from frz.extract.settings import Settings
 from frz.heads.contract import Head
+from frz.heads.features import find_features
 from frz.heads.prefix import prepare
-from frz.heads.run import HeadConfig, find_features, plan
+from frz.heads.run import HeadConfig, plan
 from frz.joint.cached import cached
 from frz.joint.on_the_fly import FrozenFeatures, OnTheFly
 from frz.joint.stacked import SweepStep

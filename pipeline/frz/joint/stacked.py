@@ -70,7 +70,7 @@ class SweepStep:
         if reason := alone_because(members[0]) or difference(heads[:2], batch, device):
             raise TrainingError(f"a sweep trains these heads one after the other: {reason}")
         self._teams = [
-            Team(chosen, device, n_steps, "train/loss") for chosen in cut(members, stack_size(heads[0], batch))
+            Team(chosen, device, n_steps, has_val=False) for chosen in cut(members, stack_size(heads[0], batch))
         ]
 
     def __call__(self, batch: Batch, n_events: int) -> None:

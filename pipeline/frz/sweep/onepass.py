@@ -79,7 +79,6 @@ def train_pass(
     plan = train.plan(0)
     with closing(train.batches(plan[:1])) as batches:
         batch = _moved(next(batches), device)
-    monitored = "val/loss" if val.n_events else "train/loss"
     teams: list[Team] = []
     unfit: dict[str, str] = {}
     sizes: dict[str, int] = {}
@@ -88,11 +87,11 @@ def train_pass(
             if (reason := difference([member.run.head for member in chosen], batch, device)) is not None:
                 unfit |= {member.name: reason for member in chosen}
                 continue
-            teams.append(Team(chosen, device, len(plan), monitored))
+            teams.append(Team(chosen, device, len(plan), val.n_events > 0))
             sizes |= {member.name: len(chosen) for member in chosen}
     pass_ = _Pass(teams, train, val, device, first.trainer.max_epochs, int(first.trainer.val_every))
-    if halving and halving.metric == "val/loss":  # as in a run alone, the training loss may stand in for it
-        halving = halving.model_copy(update={"metric": monitored})
+    if halving and halving.metric == "val/loss" and not val.n_events:  # as in a run alone
+        halving = halving.model_copy(update={"metric": "train/loss"})
     pass_.go(halving, rivals, lambda course: done(events, course))
     return Passed(events.prefix, [course for team in teams for course in team.over], unfit, sizes)
 

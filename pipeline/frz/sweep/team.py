@@ -13,9 +13,11 @@ from torch import Tensor
 from frz.sweep.group import Member
 from frz.sweep.optimiser import StackedAdamW
 from frz.sweep.stack import PREFIX, Stack
+from frz.training.monitor import Monitor
 from frz.training.optimisers import split_parameters
 from frz.training.record import Metrics
 from frz.training.schedules import Schedule
+from frz.training.selection import Standing
 from frz.training.source import Batch
 
 
@@ -25,15 +27,14 @@ class Course:
 
     member: Member
     schedule: Schedule
+    standing: Standing
+    """Of its epochs."""
     lines: list[Metrics] = field(default_factory=list)
     """Of `metrics.jsonl`, one per epoch."""
-    best: Metrics = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     """Of the best epoch."""
     last: dict[str, Tensor] = field(default_factory=dict)
     """Of the last one; set at the end."""
-    stale: int = 0
-    """Validations since the best one."""
     steps: int = 0
     over: str = ""
     """Why it is over: `whole`, `early`, `dropped`, or what went wrong."""
@@ -54,14 +55,20 @@ class Team:
     device : torch.device
     n_steps : int
         Optimiser steps of an epoch.
-    monitored : str
-        Entry of a line of metrics that decides which epoch is best.
+    has_val : bool
+        Whether there are validation events; else the training loss decides which epoch is best.
     """
 
-    def __init__(self, members: Sequence[Member], device: torch.device, n_steps: int, monitored: str) -> None:
+    def __init__(self, members: Sequence[Member], device: torch.device, n_steps: int, has_val: bool) -> None:
         heads = [member.run.head for member in members]
+        self._monitor = Monitor(members[0].trainer, has_val)
         self.courses = [
-            Course(member, Schedule(member.trainer, member.trainer.max_epochs, n_steps)) for member in members
+            Course(
+                member,
+                Schedule(member.trainer, member.trainer.max_epochs, n_steps),
+                Standing(self._monitor, member.trainer.patience),
+            )
+            for member in members
         ]
         self.over: list[Course] = []
         self.stack = Stack(heads, [member.trainer.seed for member in members], device)
@@ -70,7 +77,7 @@ class Team:
         trainer = members[0].trainer
         decay = [member.trainer.weight_decay for member in members]
         self.optimiser = StackedAdamW(self.stack.parameters, names, decay, trainer.betas, trainer.eps)
-        self._monitored, self._steps = monitored, 0
+        self._steps = 0
         self._log, self._val = _Log(), _Log()
 
     def step(self, batch: Batch, n_events: int, where: str) -> Tensor:
@@ -139,17 +146,12 @@ class Team:
     def _judge(self, course: Course, row: int, line: Metrics) -> None:
         course.lines.append(line)
         course.steps = self._steps
-        value, best = line.get(self._monitored), course.best.get(self._monitored)
-        patience = course.member.trainer.patience
-        if value is not None:
+        if (value := self._monitor.value(line)) is not None:
             course.schedule.validated(value)
-            if value < (math.inf if best is None else best):
-                course.best, course.stale = line, 0
-                course.weights = _copy(self.stack.state(row))
-            else:
-                course.stale += 1
-            if 0 < patience <= course.stale:
-                course.over = "early"
+        if course.standing.add(line):
+            course.weights = _copy(self.stack.state(row))
+        if course.standing.exhausted:
+            course.over = "early"
         if course.epochs == course.member.trainer.max_epochs:
             course.over = course.over or "whole"
 
