@@ -204,10 +204,18 @@ def _fidelity(store: EventStore) -> dict[str, Any]:
 
 def _in_place(store: EventStore) -> str:
     """Whether all committed parts are there; what is in them is not looked at."""
-    there = committed(store.root)
-    named = {part_name(group, key) for group, pieces in store.snapshot.parts.groups.items() for key in pieces.key}
-    missing = len(named - there)
+    named = _named(store)
+    missing = len(named - committed(store.root))
     return f"{missing} of {len(named)} missing: run 'frz verify {store.root}'" if missing else "all"
+
+
+def is_complete(store: EventStore) -> bool:
+    """Whether all parts of a version are there; what is in them is not looked at."""
+    return _named(store) <= committed(store.root)
+
+
+def _named(store: EventStore) -> set[str]:
+    return {part_name(group, key) for group, pieces in store.snapshot.parts.groups.items() for key in pieces.key}
 
 
 def _one_or_all(codecs: list[Codec]) -> Codec | list[Codec]:

@@ -22,7 +22,14 @@ from frz.store.split import Split
 TRAIN = "train"
 
 
-def warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any] | None = None, split: str = "") -> str:
+def warning(
+    store: EventStore,
+    artifacts: Path,
+    trained: Mapping[str, Any] | None = None,
+    split: str = "",
+    *,
+    unsure: bool = True,
+) -> str:
     """A line that says how many held-out events the backbone was trained on, and the way out; '' if none.
 
     Parameters
@@ -36,6 +43,8 @@ def warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any] | Non
         features say, or the card of their backbone; where neither is here, nothing can be said.
     split : str
         The split that is looked at; default all but `train`.
+    unsure : bool
+        Say it too where it cannot be told.
 
     Returns
     -------
@@ -54,9 +63,11 @@ def warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any] | Non
     try:
         n_seen, n_held = _count(store, held, trained, data["name"] == trained["name"], artifacts)
     except (LookupError, DamageError) as error:
+        if not unsure:
+            return ""
         return (
             f"warning: whether backbone {trained['backbone']} was trained on {' and '.join(held)} events of {which} "
-            f"cannot be told, from {before}: {error}; train a backbone on {which} to be sure"
+            f"cannot be told, from {before}: {error}; put that version back, or train a backbone on {which} to be sure"
         )
     if not n_seen:
         return ""

@@ -148,7 +148,7 @@ def _tested(runs: Mapping[str, names.Run], artifacts: Path, split: str) -> Itera
         positions = np.arange(store.n_events) if split == "all" else store.split(split)
         if not len(positions):
             raise StoreError(f"split {split!r} holds no events", where=str(store.root), way_out="give another --split")
-        if (leak := seen.warning(store, artifacts, split=split)) and leak not in said:
+        if (leak := seen.warning(store, artifacts, split=split, unsure=False)) and leak not in said:
             note(leak)
             said.add(leak)
         identity = KEY if KEY in store.schema.arrays else ID

@@ -1,14 +1,19 @@
 """The features that a head is for: found by the weights that wrote them and the data set that they are of."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from frz import artifacts as names
 from frz import seen
 from frz.config import StrictModel
-from frz.errors import CheckpointError, IdentityError
+from frz.errors import CheckpointError, DamageError, IdentityError
+from frz.inventory import is_complete
 from frz.lineage import changed_since
 from frz.progress import note
 from frz.store.reader import EventStore
+from frz.store.schema import Array, Schema
 
 
 class Features(StrictModel):
@@ -30,7 +35,7 @@ def open_features(asked: Features, artifacts: Path, place: str | None = None) ->
     if changed := changed_since(store.snapshot.about["made_with"]):
         way_out = f"'frz extract --ckpt {asked.backbone} --check' says whether it matters"
         note(f"warning: the features were made with other {'; '.join(changed)}; {way_out}")
-    if leak := seen.warning(store, artifacts):
+    if leak := seen.warning(store, artifacts, unsure=False):  # extraction and evaluation say where it cannot be told
         note(leak)
     return store
 
@@ -61,6 +66,44 @@ def find_features(asked: Features, artifacts: Path, place: str | None = None) ->
             way_out=f"run 'frz extract --ckpt {asked.backbone}', or name their run (backbone: name@<run>)",
         )
     return _of_data(store, asked.data)
+
+
+def stored_features(head: Mapping[str, Any], data: EventStore, artifacts: Path) -> EventStore | None:
+    """What the backbone of a head says of a version of a data set, if all of it is stored.
+
+    Parameters
+    ----------
+    head : mapping
+        What the head's checkpoint says of it.
+    data : EventStore
+        The version.
+    artifacts : Path
+        Where artifacts lie.
+
+    Returns
+    -------
+    EventStore or None
+        Complete features of exactly these weights and events, made and rounded as those that the head was trained on.
+    """
+    trained, types = head["features"], Schema.model_validate(head["event_schema"]).arrays
+    name = names.features_name(trained["backbone"], trained["fingerprint"])
+    for place in (names.store_path(artifacts, "features", n) for n in (f"{name}-{data.snapshot.name}", name)):
+        for number in reversed(names.versions(place)):
+            with suppress(DamageError):
+                if _is_of(store := EventStore(place, number), trained, data, types) and is_complete(store):
+                    return store
+    return None
+
+
+def _is_of(store: EventStore, trained: Mapping[str, Any], data: EventStore, types: Mapping[str, Array]) -> bool:
+    """Whether features are of this data, and made and rounded like those that a head was trained on."""
+    about, found = store.snapshot.about, store.schema.arrays.items()
+    return (
+        about["data"]["hash"] == data.snapshot.hash
+        and about["fingerprint"]["value"] == trained["fingerprint"]
+        and about["recipe"] == trained["recipe"]
+        and all(spec.dtype == types[name].dtype for name, spec in found if name in types)
+    )
 
 
 def _fingerprint(backbone: str, artifacts: Path) -> str | None:
