@@ -122,7 +122,9 @@ def test_without_data_set_and_split_it_cannot_be_told(dealt_anew):
     assert seen.warning(store, dealt_anew, trained, unsure=False) == ""
     assert "is missing" in said
     shutil.rmtree(dealt_anew / "datasets")
-    assert "): it is not here; put that version back, or train a backbone on tiny@2" in seen.warning(store, dealt_anew, trained)
+    assert "): it is not here; put that version back, or train a backbone on tiny@2" in seen.warning(
+        store, dealt_anew, trained
+    )
 
 
 def test_the_same_events_under_another_name_are_found_by_their_keys(mine):

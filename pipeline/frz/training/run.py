@@ -50,7 +50,7 @@ def opened(folder: Path, config: Mapping[str, Any], world: World) -> Iterator[di
             with suppress(FrzError), only_writer(folder):  # not if another process has taken it up
                 if {child.name for child in children(folder)} <= MADE_FIRST:
                     remove(folder)
-            _remove_if_empty(folder.parent)
+            remove_if_empty(folder.parent)
         raise
 
 
@@ -100,7 +100,7 @@ def _since_the_last(folder: Path, config: Mapping[str, Any]) -> str:
     return f"{folder.name} is a new run of {folder.parent.name}; since {before}: {', '.join(changed[:MOST_KEYS])}{more}"
 
 
-def _remove_if_empty(folder: Path) -> None:
+def remove_if_empty(folder: Path) -> None:
     """Remove the folder of a name that has no run; object stores have none."""
     if not is_remote(folder):
         with suppress(OSError):
