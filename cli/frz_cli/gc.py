@@ -40,9 +40,10 @@ def gc(
     artifacts: options.Artifacts = None,
     as_json: options.Json = False,
 ) -> None:
-    """Free what no version needs, or remove runs; tells first what that is.
+    """Free what no version needs; remove runs.
 
-    With --runs or --unfinished stores are looked at only if they are named.
+    Tells what that is, and removes it with --yes alone. With --runs or --unfinished stores are looked at only if they
+    are named.
     """
     from frz.artifacts import root
     from frz.inventory import referring

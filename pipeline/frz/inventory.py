@@ -6,6 +6,7 @@ Reads snapshots, cards, commit records and headers, never values, so it answers 
 import json
 import struct
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,15 @@ FIDELITY = "fidelity.json"
 """Beside the snapshots of a feature store: reports of `frz extract --fidelity`, by what the features depend on."""
 
 
-def listing(folder: Path) -> list[dict[str, Any]]:
+def listing(folder: Path, pattern: str = "") -> list[dict[str, Any]]:
     """One row per data set, feature store and run below the artifacts folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The artifacts.
+    pattern : str
+        Text that is part of `kind/name@run`, or with wildcards (`*`, `?`, `[…]`) fits all of it, with or without kind.
 
     Returns
     -------
@@ -53,7 +61,13 @@ def listing(folder: Path) -> list[dict[str, Any]]:
     for kind in artifacts.KINDS:
         for path in artifacts.entries(folder, kind):
             rows += [_of_store(kind, path)] if kind in ("datasets", "features") else _of_runs(kind, path)
-    return rows
+    return [row for row in rows if _fits(f"{row['kind']}/{row['name']}", pattern)]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    if not set("*?[") & set(pattern):
+        return pattern in name
+    return fnmatchcase(name, pattern) or fnmatchcase(name.partition("/")[2], pattern)
 
 
 def _of_store(kind: str, path: Path) -> dict[str, Any]:
