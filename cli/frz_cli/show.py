@@ -1,7 +1,7 @@
 """`frz ls` and `frz show`: what lies in the artifacts folder."""
 
 from itertools import groupby
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,8 +42,19 @@ def show(
     artifacts: options.Artifacts = None,
     as_json: options.Json = False,
 ) -> None:
-    """Describe one artifact: sizes, arrays, origin."""
+    """Describe one artifact: sizes, arrays, origin. `--json` has all that is recorded, the hash of every tensor too."""
     from frz.artifacts import root
     from frz.inventory import describe
 
-    emit(describe(name, root(artifacts)), as_json)
+    described = describe(name, root(artifacts))
+    emit(described if as_json else _brief(described), as_json)
+
+
+def _brief(value: Any) -> Any:
+    """The same without what only programs read: tables of hashes, and the config that a fingerprint repeats."""
+    if not isinstance(value, dict):
+        return value
+    if len(value) > 1 and all(isinstance(item, str) and len(item) == 64 for item in value.values()):
+        return f"{len(value)} hashes"
+    kept = {key: item for key, item in value.items() if not (key == "config" and "tensors" in value)}
+    return {key: _brief(item) for key, item in kept.items()}

@@ -101,6 +101,18 @@ def test_a_command_calls_the_library_and_prints_its_result(
     assert json.loads(result.stdout) == {"events": 3, "path": "x"}
 
 
+def test_people_are_shown_no_tables_of_hashes_and_programs_are(library: Any) -> None:
+    fingerprint = {"value": "f" * 64, "config": {"dim": 32}, "tensors": {"a": "a" * 64, "b": "b" * 64}}
+    stand_in = library("frz.inventory.describe")
+    stand_in.return_value = {"name": "muon", "about": {"fingerprint": fingerprint}}
+    shown = CliRunner().invoke(app, ["show", "muon"], catch_exceptions=False).stdout
+    assert "2 hashes" in shown
+    assert "f" * 64 in shown
+    assert "dim" not in shown
+    assert "a" * 64 not in shown
+    assert json.loads(CliRunner().invoke(app, ["show", "muon", "--json"]).stdout) == stand_in.return_value
+
+
 def test_a_bench_is_a_row_per_way_and_a_sentence(library: Any) -> None:
     row = {"events_per_s": 1234.5, "epoch_s": 2.0, "over_frozen": 1.0, "memory": 5e8, "device_memory": None}
     shares = {"reading": 0.25, "copies": 0.0, "compute": 0.75}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from frz.data.draws import keys
 from frz.data.muon_sim import muons as muons_module
-from frz.data.muon_sim.draws import keys
 from frz.data.muon_sim.events import simulate
 from frz.data.muon_sim.field import BARREL_STRENGTH, BARREL_T, C, ripple
 from frz.data.muon_sim.fields import COLUMNS

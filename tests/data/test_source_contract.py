@@ -5,19 +5,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up_seqset import write_all
+from made_up_stays import write_both
 from made_up_velo import events, write_archive
 
 from frz.config import import_class, parse
 from frz.data.source import SOURCES, Source
 from frz.store import ragged
 from frz.store.schema import GROUP, ID, Schema
-from frz.store.split import Split
 
 
 def settings(kind: str, folder: Path) -> dict[str, Any]:
     if kind == "velo":
         return {"path": str(write_archive(folder / "events.tar.gz", events(4))), "wedges": 6}
-    return {"muon_sim": {"n_events": 2200}}[kind]
+    if kind == "seqset":
+        return {"path": str(write_all(folder)), "embedding": "cached.csv"}
+    if kind == "physionet2012":
+        return {"path": str(write_both(folder))}
+    return {"muon_sim": {"n_events": 2200}, "icu_sim": {"n_events": 2200, "hours": 6.0}}[kind]
 
 
 @pytest.fixture(scope="module", params=sorted(SOURCES))
@@ -40,7 +45,8 @@ def test_batches_are_what_the_schema_says(source, batches):
         ragged.check(batch, source.schema)
         for name, spec in source.schema.arrays.items():
             if spec.role == "input" or spec.dtype.startswith("float"):
-                assert np.isfinite(batch[name].astype(np.float64)).all(), name
+                wrong = np.isinf if name in source.may_miss else lambda values: ~np.isfinite(values)
+                assert not wrong(batch[name].astype(np.float64)).any(), name
 
 
 def test_ids_are_unique_and_the_number_of_events_is_as_announced(source, batches):
@@ -78,9 +84,29 @@ def test_positions_point_into_their_event(source, batches):
 
 def test_no_group_spans_two_splits(source, batches):
     groups = np.concatenate([batch[GROUP] for batch in batches])
-    split = Split()
+    split = source.split.with_groups(source.parts(), "here")
     members = [set(groups[split.members(name, groups)].tolist()) for name in split.fractions]
     assert len(set().union(*members)) == sum(len(part) for part in members)
+
+
+def test_parts_hold_every_group_once(source, batches):
+    groups = np.unique(np.concatenate([batch[GROUP] for batch in batches]))
+    parts = source.parts()
+    if parts:
+        np.testing.assert_array_equal(np.sort(np.concatenate(list(parts.values()))), groups)
+    assert set(source.split.published) <= set(parts)
+
+
+def test_static_arrays_are_what_the_schema_says(source):
+    static = source.static()
+    assert static.keys() == source.schema.static.keys()
+    for name, spec in source.schema.static.items():
+        assert static[name].shape == spec.shape, name
+        assert static[name].dtype == spec.in_memory, name
+
+
+def test_what_was_counted_has_names(source, batches):
+    assert all(name and n >= 0 for name, n in source.counted().items())
 
 
 def test_the_schema_is_documented(source):

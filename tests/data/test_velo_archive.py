@@ -86,7 +86,7 @@ def test_member_without_a_number(tmp_path):
 
 
 def test_missing_archive_or_folder(tmp_path):
-    with pytest.raises(SourceError, match=r"nowhere.tar.gz: cannot open the archive: .*data/README.md says where"):
+    with pytest.raises(SourceError, match=r"nowhere.tar.gz: cannot be opened: .*data/README.md says where"):
         read(tmp_path / "nowhere.tar.gz")
     with pytest.raises(SourceError, match=r"no \*.tar.gz in this folder"):
         read(tmp_path)

@@ -201,14 +201,3 @@ def test_splits_cover_all_events_and_tear_no_group(store):
     assert len(found[0] | found[1] | found[2]) == sum(len(part) for part in found)
     with pytest.raises(ConfigError, match="no split 'dev'"):
         store.split("dev")
-
-
-def test_split_shares_and_independence_of_key_order():
-    groups = np.arange(200_000)
-    one = Split(fractions={"train": 0.8, "val": 0.1, "test": 0.1})
-    other = Split(fractions={"test": 0.1, "val": 0.1, "train": 0.8})
-    for name, share in one.fractions.items():
-        members = one.members(name, groups)
-        np.testing.assert_array_equal(members, other.members(name, groups))
-        assert abs(len(members) / len(groups) - share) < 4 * np.sqrt(share * (1 - share) / len(groups))
-    assert len(np.intersect1d(one.members("test", groups), Split(seed=1).members("test", groups))) < 2500

@@ -4,6 +4,7 @@ Units that the journal knows are not read; parts that are there already, from a 
 version, are kept; a version appears only when everything in it is on disk.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Recipe(StrictModel):
     source: dict[str, Any]
     """`kind` (a known source or `package.module:Class`) and the source's own settings."""
     split: Split = Split()
+    """What it does not say is as the source has it."""
 
 
 def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> dict[str, Any]:
@@ -56,7 +58,8 @@ def build(values: Mapping[str, Any], artifacts: Path, where: str = "recipe") -> 
     dict
         Name, version, path, counts and events per split. A unit of the source is `units_read`, or `units_skipped`
         where the journal has it whole; a part of a unit read is `parts_written`, or `parts_found` where a broken build
-        or an earlier version had committed it; `parts` is all parts of the version. `added`: see `carry_over`.
+        or an earlier version had committed it; `parts` is all parts of the version. `added`: see `carry_over`;
+        `counted`: what the source left out, merged or lacked, where it tells.
 
     Raises
     ------
@@ -76,12 +79,15 @@ def _build(
     recipe: Recipe, kind: str, source: Source, units: list[Unit], root: Path, leases: Leases, where: str
 ) -> dict[str, Any]:
     schema = stored_schema(source)
+    said = recipe.split.model_dump(exclude_unset=True)
+    split = parse(Split, {**source.split.model_dump(), **said}, f"{where}: split").with_groups(source.parts(), where)
     before = snapshot.read(root)
     journal = Journal(root / "journal")
     limits = PartLimits.for_source(source.n_events, _limits(before))
     there = _There(root, schema, before)
     entries: list[PartEntry] = []
     places: list[tuple[str, int]] = []  # unit and number of events of each entry, for errors
+    counted: Counter[str] = Counter()
     n_read = n_written = n_found = 0
     with progress(f"build {recipe.name}", total=source.n_events, unit="event") as bar:
         for unit in units:
@@ -96,6 +102,7 @@ def _build(
             else:
                 bar.advance(sum(part.n_events for part in record.entries))
             entries += record.entries
+            counted.update(record.counted)
             places += [(unit.name, part.n_events) for part in record.entries]
     if not entries:
         raise SourceError("the source has no events", where=where, way_out="check its path and cuts")
@@ -105,11 +112,12 @@ def _build(
         "source": {"version": source.version, **recipe.source},
         "licence": source.licence,
         "limits": limits.model_dump(),
+        **({"counted": dict(counted)} if counted else {}),
     }
     made = Snapshot(
         name=recipe.name,
         event_schema=schema,
-        split=recipe.split,
+        split=split,
         parts=Catalogue.of(entries),
         static=static,
         about=about,
@@ -145,7 +153,8 @@ def _build(
         "added": added,
         "counts": {axis: sum(done.parts.counts.get(axis, [])) for axis in schema.ordered_axes()},
         "largest": done.largest(),
-        "splits": {name: len(store.split(name)) for name in recipe.split.fractions},
+        "splits": {name: len(store.split(name)) for name in split.fractions},
+        **({"counted": dict(counted)} if counted else {}),
     }
 
 
@@ -200,7 +209,7 @@ def _read_unit(
             part = entry({EVENTS: record})
         entries.append(part)
         bar.advance(part.n_events)
-    return UnitRecord(key=key, name=unit.name, entries=tuple(entries)), n_written
+    return UnitRecord(key=key, name=unit.name, entries=tuple(entries), counted=dict(source.counted())), n_written
 
 
 def _refuse_duplicates(root: Path, made: Snapshot, places: list[tuple[str, int]]) -> None:

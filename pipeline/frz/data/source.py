@@ -9,13 +9,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from frz.config import StrictModel
 from frz.store.schema import EventArrays, Schema
+from frz.store.split import Split
 
 SOURCES: Mapping[str, str] = {
+    "icu_sim": "frz.data.icu_sim.source:IcuSim",
     "muon_sim": "frz.data.muon_sim.source:MuonSim",
+    "physionet2012": "frz.data.physionet2012.source:PhysioNet2012",
+    "seqset": "frz.data.seqset.source:SeqSet",
     "velo": "frz.data.velo:Velo",
 }
 """Known sources; a recipe may also give `package.module:Class`."""
@@ -43,6 +49,10 @@ class Source(ABC):
     """Raise it whenever the same settings and bytes give other events."""
     licence: ClassVar[str]
     """Licence of the data, one line."""
+    split: ClassVar[Split] = Split()
+    """How the events are split, as far as a recipe does not say."""
+    may_miss: ClassVar[frozenset[str]] = frozenset()
+    """Arrays in which NaN says that a value is not known; anywhere else it is an error."""
 
     @abstractmethod
     def __init__(self, config: Any) -> None:
@@ -77,6 +87,22 @@ class Source(ABC):
         SourceError
             If the input is damaged or lacks a field, naming file, event and field.
         """
+
+    def parts(self) -> Mapping[str, NDArray[np.int64]]:
+        """Groups of each part (training set, test set ...) that the data are published in; {} if in one piece.
+
+        Every group stands in one of the parts, each once.
+
+        Raises
+        ------
+        SourceError
+            If a file is missing.
+        """
+        return {}
+
+    def counted(self) -> Mapping[str, int]:
+        """What was left out, merged or lacking in the unit that was read last, by name; the build adds units up."""
+        return {}
 
     def static(self) -> EventArrays:
         """Arrays without events that `schema.static` lists."""

@@ -55,7 +55,7 @@ def cut_unit(source: Source, unit: Unit, limits: PartLimits) -> Iterator[EventAr
     Raises
     ------
     SourceError
-        If a value is not finite, or the source cannot be read.
+        If a value is not finite where it must be, or the source cannot be read.
     """
     return cut(_checked(source, unit), source.schema, limits)
 
@@ -65,10 +65,13 @@ def _checked(source: Source, unit: Unit) -> Iterator[EventArrays]:
     for batch in source.read(unit):
         for name, spec in source.schema.arrays.items():
             values = batch[name]
-            if values.dtype.kind != "f" or np.isfinite(values).all():
+            if values.dtype.kind != "f":
                 continue
-            row = int(np.argmin(np.isfinite(values).reshape(len(values), -1).all(axis=1)))
-            column = int(np.argmin(np.isfinite(values[row]).reshape(-1)))
+            sound = ~np.isinf(values) if name in source.may_miss else np.isfinite(values)
+            if sound.all():
+                continue
+            row = int(np.argmin(sound.reshape(len(values), -1).all(axis=1)))
+            column = int(np.argmin(sound[row].reshape(-1)))
             field = f"{name}[{spec.columns[column]}]" if spec.columns else name
             event = _event_of_row(batch, source.schema, name, row)
             raise SourceError(

@@ -23,6 +23,8 @@ class UnitRecord(StrictModel):
     """Digest of the unit, the source's settings and version, and the cutting."""
     name: str
     entries: tuple[PartEntry, ...]
+    counted: dict[str, int] = {}
+    """What the source told of its reading."""
 
 
 class Journal:

@@ -57,7 +57,7 @@ class Snapshot(StrictModel):
 
     def content_hash(self) -> str:
         """SHA-256 (hex) of what the snapshot holds."""
-        schema, split = self.event_schema.content(), self.split.model_dump(mode="json")
+        schema, split = self.event_schema.content(), self.split.content()
         return digest_of([schema, split, self.static, self.parts.content()])
 
 

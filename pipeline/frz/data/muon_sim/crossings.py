@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from frz.data.muon_sim import draws
-from frz.data.muon_sim.draws import Floats
+from frz.data import draws
+from frz.data.draws import Floats
 from frz.data.muon_sim.geometry import (
     BARREL_STATIONS,
     END_CAP_STATIONS,

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from frz.data.muon_sim import draws
+from frz.data import draws
 from frz.data.muon_sim.crossings import muon_hits
 from frz.data.muon_sim.fields import raw_fields
 from frz.data.muon_sim.geometry import LAYERS

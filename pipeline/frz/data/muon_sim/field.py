@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from frz.data.muon_sim.draws import Floats
+from frz.data.draws import Floats
 
 C: Final = 0.299792458
 BARREL_STRENGTH: Final = 3.94

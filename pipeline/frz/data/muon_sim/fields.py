@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from frz.data.muon_sim.draws import Floats
+from frz.data.draws import Floats
 from frz.data.muon_sim.geometry import LAYERS, MDT, RPC, STRIP_PITCH, TGC, TGC_STRIPS
 from frz.data.muon_sim.hits import Hits, half_length
 

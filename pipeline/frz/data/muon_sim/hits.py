@@ -6,8 +6,8 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from frz.data.muon_sim import draws
-from frz.data.muon_sim.draws import Floats, Keys
+from frz.data import draws
+from frz.data.draws import Floats, Keys
 from frz.data.muon_sim.geometry import HALF_ANGLE, LAYERS, MDT, N_LAYERS, RPC, TGC
 
 Ints: TypeAlias = NDArray[np.int64]

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from frz.data.muon_sim import draws
-from frz.data.muon_sim.draws import Floats, Keys
+from frz.data import draws
+from frz.data.draws import Floats, Keys
 from frz.data.muon_sim.field import C
 from frz.data.muon_sim.settings import MuonSimConfig
 

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from frz.data.muon_sim import draws
+from frz.data import draws
+from frz.data.draws import Floats, Keys
 from frz.data.muon_sim.crossings import HitDraw, tube_hits
-from frz.data.muon_sim.draws import Floats, Keys
 from frz.data.muon_sim.geometry import (
     BARREL_STATIONS,
     CENTRES,

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from frz.data.muon_sim import draws
-from frz.data.muon_sim.draws import Floats, Keys
+from frz.data import draws
+from frz.data.draws import Floats, Keys
 from frz.data.muon_sim.field import C, field, follow, ripple, slope
 from frz.data.muon_sim.geometry import BARREL_STATIONS, CENTRES, END_CAP_STATIONS, HALF_ANGLE
 from frz.data.muon_sim.muons import Draw, Flight, scattering

@@ -1,24 +1,18 @@
-"""One event per JSON member of a tar.gz, streamed and checked: what leaves this file is sound.
-
-Particular: `tarfile` ends an archive quietly at a damaged or cut-off header, and its own gzip stream never
-looks at the checksum. Here both are errors, so that half an archive is never taken for a whole one.
-"""
+"""One event per JSON member of a tar.gz, streamed and checked: what leaves this file is sound."""
 
 # Axes: N hits of an event, P particles, L entries of all particles' hit lists, K numeric particle columns.
 
-import gzip
 import json
 import re
-import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frz.data.tarball import members
 from frz.errors import SourceError
 
 N_MODULES = 52
@@ -28,7 +22,6 @@ COLUMNS = (
     "fromBeautyDecay", "fromCharmDecay", "fromStrangeDecay",
 )  # fmt: skip
 WHERE_FROM = "set source.path to your copy; data/README.md says where the data come from"
-FRESH_COPY = "the archive is cut off or damaged: fetch a fresh copy"
 
 
 @dataclass(frozen=True)
@@ -49,19 +42,6 @@ class ParentEvent:
     """(L,) hit of each pair."""
 
 
-class _Header(tarfile.TarInfo):
-    """A member header; a bad one stops the reading instead of ending it."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        if len(buf) == tarfile.BLOCKSIZE and not any(buf):
-            return super().frombuf(buf, encoding, errors)  # tarfile's own signal for the end of the archive
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            raise tarfile.ReadError(str(error)) from None
-
-
 def read_events(path: Path) -> Iterator[ParentEvent]:
     """Stream the events of an archive in file order; one member is in memory at a time.
 
@@ -74,21 +54,9 @@ def read_events(path: Path) -> Iterator[ParentEvent]:
         archive, the member and the field.
     """
     found = 0
-    try:
-        with gzip.open(path, "rb") as raw, tarfile.open(fileobj=raw, mode="r|", tarinfo=_Header) as archive:
-            for member in archive:
-                content = archive.extractfile(member) if member.isfile() and member.name.endswith(".json") else None
-                if content is not None:
-                    yield parse_event(content.read(), f"{path}: {member.name}", member.name)
-                    found += 1
-                archive.members = []  # type: ignore[attr-defined] # else tarfile keeps every header of a long archive
-            while raw.read(1 << 20):  # the checksum stands at the very end
-                pass
-    except FileNotFoundError:
-        raise SourceError("no such archive", where=str(path), way_out=WHERE_FROM) from None
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        text = f"cannot be read after {found} events: {error}"
-        raise SourceError(text, where=str(path), way_out=FRESH_COPY) from None
+    for name, content in members(path, ".json", WHERE_FROM):
+        yield parse_event(content, f"{path}: {name}", name)
+        found += 1
     if not found:
         raise SourceError("holds no event", where=str(path), way_out="expected members named velo_event_<n>.json")
 

@@ -5,7 +5,6 @@ hits, momentum cannot. Truth is a mask: a hit may belong to several particles or
 """
 
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +12,7 @@ from pydantic import Field
 
 from frz.config import StrictModel, digest_of
 from frz.data.source import Source, Unit
+from frz.data.tarball import digest_of_files
 from frz.data.velo.archive import WHERE_FROM, read_events
 from frz.data.velo.wedges import ID_STRIDE, PARAMETERS, Wedges
 from frz.errors import SourceError
@@ -68,7 +68,7 @@ class Velo(Source):
             If a path is missing or a folder holds no archive.
         """
         settings = digest_of([self.version, self.config.model_dump(exclude={"path"})])
-        return [Unit(name=str(path), digest=_digest(path, settings)) for path in self._archives()]
+        return [Unit(name=str(path), digest=digest_of_files([path], settings, WHERE_FROM)) for path in self._archives()]
 
     def read(self, unit: Unit) -> Iterator[EventArrays]:
         """Yield the wedges of the archive's collisions; a collision is never cut between batches.
@@ -99,19 +99,6 @@ class Velo(Source):
                 raise SourceError("no *.tar.gz in this folder", where=str(path), way_out=WHERE_FROM)
             found += inside
         return found
-
-
-def _digest(path: Path, settings: str) -> str:
-    """SHA-256 (hex) over the settings and the bytes of a file."""
-    digest = sha256(settings.encode())
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        text = f"cannot open the archive: {error.strerror}"
-        raise SourceError(text, where=str(path), way_out=WHERE_FROM) from None
-    return digest.hexdigest()
 
 
 _PARAMETERS: dict[str, Any] = {

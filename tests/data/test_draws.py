@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from frz.data.muon_sim import draws
+from frz.data import draws
 
 
 def test_splitmix64_reference_sequence():
