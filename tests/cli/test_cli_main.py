@@ -45,8 +45,8 @@ def frz(*arguments: str) -> Any:
 
 
 def ls_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def listing(folder: Path) -> None:
-        del folder
+    def listing(folder: Path, pattern: str) -> None:
+        del folder, pattern
         raise error
 
     monkeypatch.setattr("frz.inventory.listing", listing)
