@@ -8,6 +8,7 @@ BENCHMARKS: Mapping[str, str] = {
     "catalogue": "benchmarks.catalogue",
     "codecs": "benchmarks.codecs",
     "extract": "benchmarks.extract",
+    "icu_baseline": "benchmarks.icu_baseline",
     "kills": "benchmarks.kills",
     "loader": "benchmarks.loader",
     "muon_resolution": "benchmarks.muon_resolution",

@@ -10,9 +10,11 @@ from frz.data.build import Recipe
 from frz.data.source import SOURCES
 from frz.heads.contract import HEADS
 from frz.heads.run import HeadConfig
+from frz.joint.settings import FinetuneConfig
 from frz.loading.frozen import BackboneCard, build
 from frz.pretrain import BackboneConfig
 from frz.sweep.space import SweepConfig, expand
+from frz.training.config import TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -54,6 +56,11 @@ def test_configs(path):
             )
         )
         assert set(built.inputs) <= set(schema_of(config.data).arrays)
+        return
+    if "features" not in values and "head" in values:
+        tuned = parse(FinetuneConfig, values, str(path))
+        parse(TrainerConfig, tuned.trainer, str(path))
+        assert tuned.head in [read_yaml(file)["name"] for file in path.parent.glob("head-*.yaml")]
         return
     heads = [values]
     if "base" in values:

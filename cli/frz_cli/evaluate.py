@@ -32,6 +32,13 @@ def evaluate(
 def _for_people(result: dict[str, Any]) -> dict[str, Any]:
     """Every number of tracking as a row with its interval and what it is counted of; bins with their edges."""
     told = dict(result)
+    if "classes" in told:  # of a head: their numbers are told with intervals, once
+        shown = [f"{field}/" for field in told["classes"]]
+        told["metrics"] = {
+            who: {name: value for name, value in found.items() if not name.startswith(tuple(shown))}
+            for who, found in told["metrics"].items()
+        }
+        told["classes"] = {field: _classes(found) for field, found in told["classes"].items()}
     if "tracking" in told:  # of a backbone
         valid, least = told.pop("valid_slots"), told.pop("min_hits")
         of = f"of {valid:,} valid slots those with {least} or more hits"
@@ -42,6 +49,26 @@ def _for_people(result: dict[str, Any]) -> dict[str, Any]:
     if "binned" in told:
         told["binned"] = {name: _bins(name, found) for name, found in told["binned"].items()}
     return told
+
+
+def _classes(found: dict[str, Any]) -> dict[str, Any]:
+    """Of a field of classes: a row per number, per part, and what a temperature changes; bins are for the report."""
+    told = {key: value for key, value in found.items() if key not in ("reliability", "classes", "intervals")}
+    members = ", ".join(f"{value}: {number:,}" for value, number in found["classes"].items())
+    drawn = found["intervals"]
+    told["counted"] = f"{told['counted']:,} ({members})"
+    told["intervals"] = f"{100 * drawn['level']:.3g} % of {drawn['resamples']:,} samples"
+    for name, parts in told.pop("by", {}).items():
+        told[name] = [part | {key: _cell(part[key]) for key in ("auc", "auprc")} for part in parts]
+    return told
+
+
+def _cell(number: dict[str, Any]) -> str:
+    """`0.853 (0.844 to 0.862)`, or why there is none."""
+    if number["value"] is None:
+        return f"- ({number['reason']})"
+    interval = "" if number["low"] is None else f" ({number['low']:.4g} to {number['high']:.4g})"
+    return f"{number['value']:.4g}{interval}"
 
 
 def _interval(number: Any) -> dict[str, Any]:

@@ -18,7 +18,11 @@ def taking(settings: str) -> type[TyperCommand]:
             """Write key and default, then what the key is for."""
             module, _, name = settings.partition(":")
             fields = getattr(import_module(module), name).model_fields
-            rows = [(f"{key}={_text(field.default)}", field.description) for key, field in fields.items()]
+            rows = [
+                (f"{key}={_text(field.default)}", field.description)
+                for key, field in fields.items()
+                if not field.is_required()
+            ]
             with formatter.section("Keys of --set"):
                 formatter.write_dl(rows)
             super().format_epilog(ctx, formatter)

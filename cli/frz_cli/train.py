@@ -1,4 +1,4 @@
-"""`frz train-backbone` and `frz train-head`: the two stages of training.
+"""`frz train-backbone` and `frz train-head`, the two stages of training, and `frz finetune`, both at once.
 
 Particular: under `torchrun` the first process speaks for all.
 """
@@ -76,6 +76,34 @@ def head(
     chosen += ["trainer.tensorboard=true"] if tensorboard else []
     chosen += [f"loading.residency={residency.value}"] if residency else []
     _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), features), as_json)
+
+
+def finetune(
+    head: Annotated[
+        str,
+        typer.Argument(
+            metavar="HEAD|CONFIG", help="A trained head, or a YAML file such as configs/muon/finetune.yaml."
+        ),
+    ],
+    tensorboard: options.Tensorboard = False,
+    artifacts: options.Artifacts = None,
+    overrides: options.SetBelow = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train a head and its backbone on, end to end, at a low rate.
+
+    Makes a new backbone, its features, and a new head on them; what they come from stays as it is. The same command
+    continues a run that was broken off.
+    """
+    from frz.artifacts import root
+    from frz.config import override, read_yaml
+    from frz.joint.finetune import finetune as run
+
+    _quiet_beside_the_first()
+    chosen = [*(overrides or ()), *(["trainer.tensorboard=true"] if tensorboard else [])]
+    is_file = head.endswith((".yaml", ".yml"))
+    values = read_yaml(head, chosen) if is_file else override({"head": head}, chosen)
+    _tell(run(values, root(artifacts), head if is_file else "finetune"), as_json)
 
 
 def _quiet_beside_the_first() -> None:

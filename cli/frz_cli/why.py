@@ -33,7 +33,9 @@ def why(
 
 
 def _title(step: dict[str, Any]) -> str:
-    """Kind of a step; of several data sets, with what each was read by."""
+    """Kind of a step; of several data sets or backbones, with what each was read by or went into."""
+    if "begun_by" in step:
+        return f"{step['kind']} that {step['begun_by']} began with"
     return f"{step['kind']} read by {step['read_by']}" if "read_by" in step else str(step["kind"])
 
 

@@ -36,7 +36,8 @@ def why(spec: str, folder: Path) -> list[dict[str, Any]]:
     list of dict
         The artifact first. Each with kind, name, identity (hash or fingerprint), created, in_place (whether what was
         named is still there and still the same), and of its settings those that people ask for. Where the backbone was
-        trained on other data than the features are of, both follow, each with `read_by`.
+        trained on other data than the features are of, both follow, each with `read_by`. A backbone whose weights
+        another one began with has `begun_by`.
 
     Raises
     ------
@@ -61,9 +62,11 @@ def _run_and_before(kind: Kind, run: Path, folder: Path) -> Iterator[dict[str, A
         "score": card.get("score"),
         "made_with": card.get("versions"),
     }
+    origin = card.get("finetune") or card.get("init") or {}
+    step |= {"finetuned_from": card.get("finetune", {}).get("head"), "began_with": origin.get("checkpoint")}
     yield {key: value for key, value in step.items() if value is not None}
     if kind == "backbones":
-        yield from _dataset_and_before(card.get("data"), folder)
+        yield from _origin_and_before(origin, card.get("data"), str(step["name"]), folder)
         return
     features = card.get("features", {})
     place = Path(features.get("store", ""))
@@ -76,6 +79,21 @@ def _run_and_before(kind: Kind, run: Path, folder: Path) -> Iterator[dict[str, A
         return
     yield _lost("features", f"{place.name}@{features.get('version')}", features.get("hash"))
     yield from _backbone_and_before(features.get("backbone"), features.get("fingerprint"), folder)
+
+
+def _origin_and_before(
+    origin: Mapping[str, Any], data: Mapping[str, Any] | None, name: str, folder: Path
+) -> Iterator[dict[str, Any]]:
+    """The backbone whose weights backbone `name` began with, if it did; the data set that `name` was trained on."""
+    before: list[dict[str, Any]] = []
+    if "backbone" in origin:
+        first, *before = _backbone_and_before(origin["backbone"].partition("@")[0], origin["fingerprint"], folder)
+        yield first | {"begun_by": name}
+    own = list(_dataset_and_before(data, folder))
+    known = {step["identity"] for step in own}
+    others = [step for step in before if step["identity"] not in known]
+    yield from (step if "begun_by" in step else step | {"read_by": f"backbone {first['name']}"} for step in others)
+    yield from own
 
 
 def _store_and_before(kind: Kind, path: Path, version: int, folder: Path) -> Iterator[dict[str, Any]]:
@@ -118,7 +136,7 @@ def _backbone_and_before(
     if data is None or any(step["identity"] == data["hash"] for step in before):
         yield from before
         return
-    yield from (step | {"read_by": f"backbone {run['name']}"} for step in before)
+    yield from (step if "begun_by" in step else step | {"read_by": f"backbone {run['name']}"} for step in before)
     yield from (step | {"read_by": "these features"} for step in _dataset_and_before(data, folder))
 
 

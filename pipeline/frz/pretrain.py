@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +16,17 @@ from frz.config import StrictModel, digest_of, import_class, parse
 from frz.errors import TrainingError
 from frz.lineage import versions
 from frz.loading.balance import balanced
-from frz.loading.frozen import BackboneCard, build, fingerprint_of
+from frz.loading.frozen import HEAD_PREFIXES, BackboneCard, build, fingerprint_of, seen_before
 from frz.loading.source import ReaderSource
+from frz.location import location
+from frz.progress import note
 from frz.store.reader import EventStore
 from frz.store.schema import ID, EventArrays
 from frz.training import run
 from frz.training.checkpoint import load, n_trainable
 from frz.training.config import TrainerConfig
 from frz.training.distributed import World, joined
+from frz.training.foreign import read_weights, warm_start
 from frz.training.loop import fit, resumable
 from frz.training.record import BEST
 
@@ -44,6 +47,12 @@ class BackboneConfig(StrictModel):
     trainer: TrainerConfig = TrainerConfig()
     overflow: Literal["error", "skip_event"] = "error"
     """What to do with events that the model cannot hold (more tracks than queries)."""
+    init: str | None = None
+    """Begin with the weights and constants of a backbone (`muon`, `muon@<run>`), or of a file: `.safetensors`, or what
+    `torch.save` wrote of a state dict, bare or under `state_dict` or `model_state_dict`. Every tensor of the model has
+    to be there, with its shape; tensors of heads are left out."""
+    init_except: tuple[str, ...] = ()
+    """Tensors whose names begin so are not taken from there, and not missed there."""
 
 
 def train(values: Mapping[str, Any], artifacts: Path, where: str = "config") -> dict[str, Any]:
@@ -90,7 +99,13 @@ def _train(config: BackboneConfig, artifacts: Path, where: str, world: World) ->
         "trainer": run.identity(config.trainer),
         "overflow": config.overflow,
     }
-    folder = names.run_path(artifacts, "backbones", config.name, digest_of(asked | {"data": data["hash"]}))
+    start = _start(config, artifacts)
+    identity = asked | {"data": data["hash"]}
+    if start is not None:
+        asked["init"] = start.origin | {"weights": start.digest, "except": list(config.init_except)}
+        identity["init"] = [start.digest, *config.init_except]
+        data = data | ({"earlier": start.earlier} if start.earlier else {})
+    folder = names.run_path(artifacts, "backbones", config.name, digest_of(identity))
     card = BackboneCard(
         name=config.name, family=config.family, model=asked["model"], event_schema=store.schema, data=data
     )
@@ -103,6 +118,9 @@ def _train(config: BackboneConfig, artifacts: Path, where: str, world: World) ->
         return run.told(finished, folder, run.NOTHING_TO_DO, then)
     if not resumable(folder):
         model.fit(_events(model, store, chosen["train"]))
+        if start is not None:
+            report = warm_start(model, start.tensors, str(start.path), HEAD_PREFIXES, config.init_except)
+            note(f"begins with {start.path}: {report}")
 
     def meta(weights: Mapping[str, Tensor]) -> Mapping[str, Any]:
         identity = fingerprint_of(weights, card.family, card.model)
@@ -132,6 +150,7 @@ def _train(config: BackboneConfig, artifacts: Path, where: str, world: World) ->
                 "family": config.family,
                 "data": data,
                 "fingerprint": best["fingerprint"],
+                **({"init": asked["init"]} if start is not None else {}),
                 "parameters": n_trainable(model),
                 "epochs": result.epochs,
                 "steps": result.steps,
@@ -144,6 +163,32 @@ def _train(config: BackboneConfig, artifacts: Path, where: str, world: World) ->
         )
     )
     return run.told(done, folder, result.status, then)
+
+
+class Start(NamedTuple):
+    """Weights that a backbone begins with."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    digest: str
+    """SHA-256 (hex) of all of them."""
+    origin: dict[str, str]
+    """The file; of a backbone of frz its run and fingerprint."""
+    earlier: list[dict[str, Any]]
+    """Data sets that they were trained on, as far as the file says."""
+
+
+def _start(config: BackboneConfig, artifacts: Path) -> Start | None:
+    if config.init is None:
+        return None
+    path = location(config.init)
+    path = path if path.is_file() else names.weights(config.init, artifacts)
+    tensors, meta = read_weights(path)
+    origin, earlier = {"checkpoint": str(path)}, []
+    if "backbone" in meta:
+        origin |= {"backbone": f"{meta['backbone']['name']}@{path.parent.name}", "fingerprint": meta["fingerprint"]}
+        earlier = seen_before(meta["backbone"]["data"])
+    return Start(path, tensors, fingerprint_of(tensors, "", {}).value, origin, earlier)
 
 
 def without_overflow(

@@ -32,8 +32,9 @@ def warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any] | Non
     artifacts : Path
         Where artifacts lie: the data set that the backbone was trained on is looked for there.
     trained : mapping, optional
-        Name, version, hash (and split, if it says) of that data set, and the name of the `backbone`. Default what
-        features say, or the card of their backbone; where neither is here, nothing can be said.
+        Name, version, hash (and split, if it says) of that data set, `earlier` ones alike, and the name of the
+        `backbone`. Default what features say, or the card of their backbone; where neither is here, nothing can be
+        said.
     split : str
         The split that is looked at; default all but `train`.
 
@@ -43,11 +44,19 @@ def warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any] | Non
         Events of a data set of the same name count as trained on if their group was in its training split; of one of
         another name, if their key (id and inputs) was, which needs that data set in place.
     """
+    trained = trained or trained_on(store, artifacts)
+    if trained is None:
+        return ""
+    each = [trained, *(one | {"backbone": trained["backbone"]} for one in trained.get("earlier", ()))]
+    return next(filter(None, (_warning(store, artifacts, one, split) for one in each)), "")
+
+
+def _warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any], split: str) -> str:
+    """`warning` about one of the data sets that the backbone was trained on."""
     about = store.snapshot.about
     data = about["data"] if "fingerprint" in about else {"name": store.snapshot.name, **_version(store)}
-    trained = trained or trained_on(store, artifacts)
     held = [name for name in store.snapshot.split.names if name != TRAIN and split in ("", name)]
-    if trained is None or data["hash"] == trained["hash"] or not held:
+    if data["hash"] == trained["hash"] or not held:
         return ""
     which = f"{data['name']}@{data['version']}"
     before = f"{trained['name']}@{trained['version']} ({trained['hash'][:8]})"
@@ -102,8 +111,7 @@ def trained_on(store: EventStore, artifacts: Path) -> dict[str, Any] | None:
     backbone, fingerprint = store.snapshot.about["backbone"], store.snapshot.about["fingerprint"]["value"]
     said: dict[str, Any] | None = backbone.get("data")
     if said is None:
-        cards = [names.card(run) for run in names.runs(artifacts / "backbones" / backbone["name"])]
-        said = next((card["data"] for card in cards if card.get("fingerprint") == fingerprint), None)
+        said = names.card_of(backbone["name"], fingerprint, artifacts).get("data")
     return None if said is None else {**said, "backbone": backbone["name"]}
 
 

@@ -22,6 +22,7 @@ CLINICAL = {
     "static": True,
     "levels": True,
     "embedding": "table",
+    "scaling": "quantile",
     "reconstruction": {"source": "state", "matching": "sinkhorn", "sinkhorn_steps": 5, "share": 0.5, "levels": 2},
     "forecast": {"weight": 0.5},
     "supervised": {"labels": {"event/label": 1.0}, "scores": {"event/saps": 0.1}, "every_set": 0.5},

@@ -46,6 +46,9 @@ def test_trimmed_moments_leave_extremes_out():
         np.testing.assert_allclose((mean[v], width[v]), (inner.mean(), inner.std()))
     assert abs(mean[0]) < 0.1
     assert (mean[3], width[3]) == (0.0, 1.0)
+    quantiles = found.quantiles(np.array([0.1, 0.5]))
+    np.testing.assert_allclose(quantiles[1], np.quantile(drawn[codes == 1], [0.1, 0.5]))
+    assert quantiles[4].tolist() == [0.0, 0.0]
 
 
 def test_a_large_data_set_is_thinned(monkeypatch):

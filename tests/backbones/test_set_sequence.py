@@ -98,6 +98,24 @@ def test_values_are_standardised_and_kept_within_the_clip():
     torch.testing.assert_close(scaled, torch.tensor([0.0, 2.0, 3.0]), rtol=1e-5, atol=1e-5)
 
 
+def test_values_by_rank_are_normal_scores_of_the_training_values():
+    model = build(dim=16, scaling="quantile", fitted=False)
+    rng = np.random.default_rng(0)
+    skewed = np.exp(rng.normal(size=5000) * 2).astype(np.float32)
+    grades = rng.integers(0, 3, 3000).astype(np.float32)
+    arrays = make_events([20], seed=9)
+    arrays["element/variable"] = np.repeat(np.array([0, 1], np.int16), [5000, 3000])
+    arrays["element/value"] = np.concatenate((skewed, grades))
+    model.fit([arrays])
+    zero = torch.zeros(5, dtype=torch.int64)
+    at = torch.tensor([-1.0, 0.0, 1.5, -9.0, 9.0])  # logarithms over 2, so normal scores
+    expected = torch.tensor([-1.0, 0.0, 1.5, -2.576, 2.576])
+    torch.testing.assert_close(model.tokens.scale(zero, (2 * at).exp()), expected, rtol=0, atol=0.08)
+    scores = model.tokens.scale(zero[:3] + 1, torch.tensor([0.0, 1.0, 2.0]))
+    thirds = torch.special.ndtri(torch.tensor(1 / 3))
+    torch.testing.assert_close(scores, torch.tensor([1.0, 0.0, -1.0]) * (-2.576 + thirds) / 2, rtol=0, atol=0.08)
+
+
 def test_a_given_table_is_kept_in_the_weights_and_used():
     model = build(embedding="table", dim=16)
     assert torch.equal(model.state_dict()["tokens.table"], torch.from_numpy(CONSTANTS["variable/embedding"]))

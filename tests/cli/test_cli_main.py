@@ -24,6 +24,7 @@ COMMANDS = [
     "extract",
     "sweep",
     "train-head",
+    "finetune",
     "evaluate",
     "bench",
     "compare",
@@ -136,7 +137,8 @@ def test_help_lists_every_key_of_set_with_its_default(command: str, settings: ty
     listed = " ".join(frz(command, "--help").stdout.partition("Keys of --set:")[2].split())
     for key, field in settings.model_fields.items():
         description = " ".join(str(field.description).split())
-        assert f"{key}={'FILE' if field.default is None else field.default} {description}" in listed
+        default = {None: "FILE", (): "[]"}.get(field.default, field.default)
+        assert f"{key}={default} {description}" in listed
 
 
 def test_a_mendable_error_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,14 +78,19 @@ HERE, SET = Path("there"), ["--set", "a.b=1", "--set", "c=x"]
         ),
         (["train-head", "run.yaml"], "frz.heads.run.train", ({"name": "a"}, HERE, "run.yaml", None)),
         (["evaluate", "eta", *SET], "frz.evaluation.run.evaluate", ("eta", HERE, {"a": {"b": 1}, "c": "x"})),
-        (["compare", "eta", "phi"], "frz.evaluation.compare.compare", (["eta", "phi"], HERE, "test")),
-        (["compare", "a", "b", "--split", "val"], "frz.evaluation.compare.compare", (["a", "b"], HERE, "val")),
+        (["compare", "eta", "phi"], "frz.evaluation.compare.compare", (["eta", "phi"], HERE, "test", 200, ())),
+        (
+            ["compare", "a", "--split", "val", "--scores", "b.csv", "--resamples", "9"],
+            "frz.evaluation.compare.compare",
+            (["a"], HERE, "val", 9, [Path("b.csv")]),
+        ),
         (
             ["predict", "eta", "--data", "velo", "--out", "p.parquet"],
             "frz.joint.predict.predict",
             ("eta", HERE, "velo", Path("p.parquet")),
         ),
-        (["demo", *SET], "frz.evaluation.demo.demo", (HERE, {"a": {"b": 1}, "c": "x"})),
+        (["demo", *SET], "frz.evaluation.demo.demo", (HERE, {"a": {"b": 1}, "c": "x"}, "muon")),
+        (["demo", "--family", "icu"], "frz.evaluation.demo.demo", (HERE, {}, "icu")),
         (["ls"], "frz.inventory.listing", (HERE,)),
         (["show", "muon"], "frz.inventory.describe", ("muon", HERE)),
     ],
@@ -220,8 +225,38 @@ def test_an_evaluation_is_rows_of_numbers_with_their_intervals(library: Any) -> 
     assert "outside" in CliRunner().invoke(app, ["evaluate", "muon"]).stdout
 
 
+def test_classes_are_told_once_with_intervals_and_by_parts(library: Any) -> None:
+    none = {"value": None, "low": None, "high": None, "reason": "all members are of one class"}
+    area = {"value": 0.85, "low": 0.84, "high": 0.86}
+    told = {
+        "counted": 900,
+        "left_out": 3,
+        "classes": {"0": 800, "1": 100},
+        "intervals": {"level": 0.683, "resamples": 1000},
+        "metrics": {"auc": area | {"yardstick": 0.5}, "auprc": area | {"yardstick": 0.1}},
+        "calibration": {"temperature": None, "reason": "there is no validation split"},
+        "reliability": [{"low": 0.0}],
+        "by": {"event/static.unit": [{"part": "1", "members": 900, "positives": 100, "auc": area, "auprc": none}]},
+    }
+    metrics = {"head": {"events": 900, "label/auc": 0.85}, "training_mean": {"events": 900, "label/auc": 0.5}}
+    library("frz.evaluation.run.evaluate").return_value = {"metrics": metrics, "classes": {"label": told}}
+    lines = [" ".join(line.split()) for line in CliRunner().invoke(app, ["evaluate", "icu"]).stdout.splitlines()]
+    for line in (
+        "head 900",
+        "counted 900 (0: 800, 1: 100)",
+        "intervals 68.3 % of 1,000 samples",
+        "auc 0.85 0.84 0.86 0.5",
+        "reason there is no validation split",
+        "1 900 100 0.85 (0.84 to 0.86) - (all members are of one class)",
+    ):
+        assert line in lines
+    assert not any("label/auc" in line for line in lines)
+
+
 def test_heads_stand_side_by_side_and_the_best_is_marked(library: Any) -> None:
-    cells = {"a@1": {"value": 0.5, "low": 0.49, "high": 0.51}, "b@2": {"value": 0.6, "low": None, "high": None}}
+    difference = {"value": 0.1, "low": 0.04, "high": 0.16, "p": 0.0123}
+    other = {"value": 0.6, "low": None, "high": None, "difference": difference}
+    cells = {"a@1": {"value": 0.5, "low": 0.49, "high": 0.51}, "b@2": other}
     result = {
         "split": "test",
         "events": 30,
@@ -238,6 +273,7 @@ def test_heads_stand_side_by_side_and_the_best_is_marked(library: Any) -> None:
         *("heads", "epochs", "a@1 3", "b@2 4"),
         *("config", "a@1 b@2", "trainer.lr 0.1 0.2"),
         *("metrics", "a@1 b@2", "eta/width 0.5 (0.49 to 0.51) * 0.6"),
+        *("less_the_best_value", "b@2", "eta/width 0.1 (0.04 to 0.16), p 0.012"),
     ]
 
 

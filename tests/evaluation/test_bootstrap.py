@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from frz.evaluation.bootstrap import percentiles, resamples
+from frz.evaluation.bootstrap import percentiles, resamples, weights
+from frz.heads.scores import Ranking, auc
 
 
 def test_a_sample_holds_whole_groups_and_as_many_as_there_are():
@@ -40,3 +42,24 @@ def test_the_mean_of_pairs_that_agree_is_known_as_well_as_that_of_single_events(
 def test_there_is_no_interval_of_what_is_not_finite():
     assert percentiles(np.array([1.0, np.nan]), 0.683) is None
     assert percentiles(np.array([]), 0.683) is None
+
+
+def test_weights_count_what_the_samples_hold():
+    groups = np.array([7, 3, 7, 5, 3, 7])
+    for n in (1, 64, 130):
+        counted = [np.bincount(chosen, minlength=6) for chosen in resamples(groups, n, seed=4)]
+        np.testing.assert_array_equal(np.concatenate(list(weights(groups, n, seed=4))), counted)
+    assert list(weights(groups, 0)) == []
+
+
+def test_intervals_of_an_area_hold_the_true_one_as_often_as_they_claim():
+    """Normal scores a distance d apart have the area Phi(d / sqrt 2)."""
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(200):
+        positive = np.arange(150) < 60
+        ranking = Ranking(rng.normal(size=150) + positive, positive)
+        drawn = [auc(ranking.counts(rows)) for rows in weights(np.arange(150), 128)]
+        low, high = percentiles(np.concatenate(drawn), 0.683)
+        inside += low <= norm.cdf(1 / np.sqrt(2)) <= high
+    # Two standard deviations of 200 binomial trials are 6.6 %.
+    assert inside / 200 == pytest.approx(0.683, abs=0.07)

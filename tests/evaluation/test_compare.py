@@ -73,13 +73,17 @@ def test_a_small_difference_on_the_same_events_is_sure_though_the_intervals_over
     found = _ranked("pt/relative_width", ["a", "b"], np.array([1.0, 1.01]), np.stack([common, common + 0.01]))
     assert found["best"] == "a"
     assert found["heads"]["a"]["high"] > found["heads"]["b"]["low"]
-    assert found["heads"]["b"]["difference"] == pytest.approx({"low": 0.01, "high": 0.01})
+    expected = {"value": 0.01, "low": 0.01, "high": 0.01, "p": 2 / 201}
+    assert found["heads"]["b"]["difference"] == pytest.approx(expected)
     assert "difference" not in found["heads"]["a"]
 
 
 def test_nobody_is_best_where_the_difference_may_be_zero():
     samples = np.random.default_rng(0).normal(1, 0.1, (2, 200))
-    assert _ranked("pt/width", ["a", "b"], np.array([1.0, 1.01]), samples)["best"] is None
+    found = _ranked("pt/width", ["a", "b"], np.array([1.0, 1.01]), samples)
+    assert found["best"] is None
+    below = (samples[1] < samples[0]).mean()
+    assert found["heads"]["b"]["difference"]["p"] == pytest.approx(2 * min(below, 1 - below), abs=0.01)
 
 
 def test_the_best_is_better_than_every_other():

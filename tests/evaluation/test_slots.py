@@ -6,7 +6,7 @@ from made_up_tracks import made_up_events, sets_of
 
 from frz.evaluation.hitsets import query_sets, true_tracks
 from frz.evaluation.intervals import Mean, Proportion
-from frz.evaluation.slots import auc, score_slots
+from frz.evaluation.slots import score_slots
 
 
 def by_hand(events, missing):
@@ -53,14 +53,6 @@ def test_against_plain_loops(seed, missing):
             assert (got.value, got.error, got.count) == pytest.approx((wanted.value, wanted.error, wanted.count))
         else:
             assert got == wanted
-
-
-def test_auc_counts_pairs():
-    rng = np.random.default_rng(0)
-    values, positive = rng.normal(size=60).round(1), rng.random(60) < 0.4
-    up, down = values[positive][:, None], values[~positive][None, :]
-    assert auc(values, positive) == pytest.approx(np.mean((up > down) + 0.5 * (up == down)))
-    assert np.isnan(auc(values, np.ones(60, bool)))
 
 
 def test_json_of_nothing_is_valid():

@@ -41,6 +41,8 @@ def test_sparse_equals_dense(threshold):
     events = feature_events(3)
     dense = assigned_pairs(events, DENSE, threshold)
     sparse = assigned_pairs(as_pairs(events), SPARSE, threshold)
+    logit_there = events["hit/assignment_logit"].ravel()[dense.pop("pair/place")]
+    np.testing.assert_array_equal(as_pairs(events)["pair/logit"][sparse.pop("pair/place")], logit_there)
     for name, values in dense.items():
         np.testing.assert_array_equal(sparse[name], values)
 

@@ -2,18 +2,9 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from frz.heads.fieldmetrics import field_metrics
-from frz.heads.residuals import (
-    area_under_curve,
-    average_precision,
-    class_metrics,
-    clipped_rms,
-    robust_width,
-    summary,
-    wrapped,
-)
+from frz.heads.residuals import clipped_rms, robust_width, summary, wrapped
 
 RNG = np.random.default_rng(0)
 
@@ -55,45 +46,3 @@ def test_clipped_rms_of_a_constant_is_its_size():
 
 def test_wrapped():
     np.testing.assert_allclose(wrapped(np.array([0.1, 2 * math.pi - 0.1, -4.0])), [0.1, -0.1, 2 * math.pi - 4])
-
-
-def test_area_under_curve_equals_sklearn_with_ties():
-    score = RNG.integers(0, 12, 300).astype(float)
-    positive = RNG.random(300) < 0.3
-    assert area_under_curve(score, positive) == pytest.approx(roc_auc_score(positive, score))
-
-
-def test_area_under_curve_without_one_class():
-    assert area_under_curve(np.arange(3.0), np.ones(3, bool)) == 0.5
-    assert area_under_curve(np.zeros(0), np.zeros(0, bool)) == 0.5
-
-
-def test_average_precision_equals_sklearn_with_ties():
-    score = np.round(RNG.random(500), 2)
-    positive = RNG.random(500) < 0.2 + 0.5 * score
-    assert average_precision(score, positive) == pytest.approx(average_precision_score(positive, score))
-    assert average_precision(score, np.zeros(500, bool)) == 0
-
-
-@pytest.mark.parametrize("n_class", [2, 4])
-def test_class_metrics_equal_sklearn(n_class):
-    true = RNG.integers(0, n_class, 400)
-    logit = RNG.normal(size=(400, n_class)) + 1.5 * (true[:, None] == np.arange(n_class))
-    p = np.exp(logit) / np.exp(logit).sum(1, keepdims=True)
-    found = class_metrics(p, true)
-    one_hot = true[:, None] == np.arange(n_class)
-    if n_class == 2:
-        expected = roc_auc_score(true, p[:, 1]), average_precision_score(true, p[:, 1])
-        assert found["brier"] == pytest.approx(brier_score_loss(true, p[:, 1]))
-    else:
-        expected = (
-            roc_auc_score(true, p, multi_class="ovr"),
-            np.mean([average_precision_score(one_hot[:, k], p[:, k]) for k in range(n_class)]),
-        )
-    assert (found["auc"], found["auprc"]) == pytest.approx(expected)
-    assert found["log_loss"] == pytest.approx(log_loss(true, p))
-    assert found["accuracy"] == pytest.approx((p.argmax(1) == true).mean())
-
-
-def test_class_metrics_of_nothing():
-    assert set(class_metrics(np.zeros((0, 2)), np.zeros(0, np.int64)).values()) == {0.0}

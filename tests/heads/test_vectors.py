@@ -198,7 +198,7 @@ def test_offsets_to_a_hit_make_a_target_that_the_hit_knows_small():
         ({"inputs": []}, r"inputs"),
         (
             {"log_variances": ["hit/scale"]},
-            r"log_variances name 'hit/scale', none of the inputs; did you mean",
+            r"log_variances name 'hit/scale', which is none of the inputs; did you mean",
         ),
         ({"pooling": ["mean", "mean"]}, r"pooling name something twice"),
         ({"rows": "event"}, r"target track/parameters is an array of axis 'track', the head answers for events"),

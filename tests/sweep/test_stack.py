@@ -8,6 +8,7 @@ from feature_events import feature_events, feature_schema
 from stay_events import stay_events, stay_schema
 from torch import nn
 
+import frz.sweep.stack as stack_module
 from frz.config import import_class
 from frz.heads.contract import HEADS, Head
 from frz.loading.batch import to_batch
@@ -49,12 +50,24 @@ def gradients(made: Head, batch) -> tuple[float, dict[str, torch.Tensor]]:
     return float(loss.detach()), {name: value.grad for name, value in made.named_parameters()}
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_losses_gradients_and_moving_constants_are_those_of_heads_alone(spec):
+WITHOUT_VMAP = [
+    ("linear", {"periodic_output": "vector", "bce_fields": ("q",), "focal_gamma": 2.0}),
+    ("linear-classifier", {}),
+    ("mlp-classifier", {"norm": "layer", "class_weights": "balanced"}),
+    ("pooled", {"norm": "layer", "hidden": (24, 24), "offset_fields": {"eta": "a"}, "offset_hit": "b"}),
+    ("pooled", {"norm": "none", "quantile_fields": ("pt",), "inverse_fields": ("pt",), "gaussian_fields": ("eta",)}),
+    ("pooled", {"norm": "layer", "log_fields": ("pt",), "periodic_fields": ("phi",), "point_loss": "huber"}),
+]
+"""Heads that are stacked as they are, and their settings."""
+
+
+@pytest.mark.parametrize(("spec", "settings"), [*((spec, {}) for spec in SPECS), *WITHOUT_VMAP])
+def test_losses_gradients_and_moving_constants_are_those_of_heads_alone(spec, settings):
     seeds = (3, 4, 11)
-    alone = [head(spec, seed) for seed in seeds]
+    alone = [head(spec, seed, **settings) for seed in seeds]
     stack = Stack(alone, seeds, CPU)
     stack.train(True)
+    assert stack.form == ("outright" if spec.startswith("linear") or settings else "vmap")
     generators = []
     for seed in seeds:  # dropout of a run draws from torch's generator, seeded anew
         torch.manual_seed(seed)
@@ -112,8 +125,17 @@ def test_masks_are_drawn_as_dropout_draws_them():
             torch.testing.assert_close(drawn[row], nn.functional.dropout(torch.ones(shape), rate))
 
 
-def test_heads_that_go_on_go_on_as_they_were():
-    heads = [head(seed=seed) for seed in range(3)]
+def test_masks_are_the_same_where_bernoulli_is_not_uniform(monkeypatch):
+    one, other = (Stack([head(dropout=0.3), head(dropout=0.0)], (1, 2), CPU) for _ in range(2))
+    (layer, *_) = (name for name, part in one.module.named_modules() if isinstance(part, nn.Dropout))
+    drawn = one.masks.draw(layer, torch.Size((50, 7)))
+    monkeypatch.setattr(stack_module, "draws_doubles", lambda: False)
+    torch.testing.assert_close(other.masks.draw(layer, torch.Size((50, 7))), drawn)
+
+
+@pytest.mark.parametrize(("spec", "settings"), [("regression", {}), ("pooled", {"norm": "layer"})])
+def test_heads_that_go_on_go_on_as_they_were(spec, settings):
+    heads = [head(spec, seed, **settings) for seed in range(3)]
     whole, left = Stack(heads, (0, 1, 2), CPU), Stack(heads, (0, 1, 2), CPU)
     batch = batch_of(heads[0])
     for stack in (whole, left):

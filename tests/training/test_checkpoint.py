@@ -101,7 +101,7 @@ def test_load_into_fills_weights_and_buffers() -> None:
     torch.manual_seed(0)
     source, target = make_net(), make_net()
     source(torch.randn(8, 3))  # moves the buffers
-    assert load_into(target, source.state_dict(), "file") == ()
+    assert load_into(target, source.state_dict(), "file").left_out == ()
     for name, value in source.state_dict().items():
         assert torch.equal(target.state_dict()[name], value), name
 
@@ -120,7 +120,7 @@ def test_all_that_does_not_fit_is_in_one_line_and_nothing_is_changed() -> None:
         "model.safetensors: weights do not fit the model: 2 missing (0.bias, 1.running_mean); "
         "1 unexpected (old.weight); 2 mis-shaped (2.bias: float16 (2,) in the file, float32 (2,) in the model, "
         "2.weight: float32 (3, 4) in the file, float32 (2, 4) in the model); "
-        "build the model with the config that stands in the checkpoint"
+        "put a whole checkpoint of this very model there, or name another one"
     )
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name]), name
@@ -135,7 +135,7 @@ def test_long_lists_are_cut() -> None:
 def test_heads_are_left_out_by_name() -> None:
     net = make_net()
     tensors = {**net.state_dict(), "heads.a.weight": torch.zeros(1), "heads.b.weight": torch.zeros(1)}
-    assert load_into(net, tensors, "file", ignore_prefixes=("heads.",)) == ("heads.a.weight", "heads.b.weight")
+    assert load_into(net, tensors, "file", ignore_prefixes=("heads.",)).left_out == ("heads.a.weight", "heads.b.weight")
     with pytest.raises(CheckpointError, match=r"2 unexpected \(heads\.a\.weight, heads\.b\.weight\)"):
         load_into(net, tensors, "file")
 

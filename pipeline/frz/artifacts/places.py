@@ -106,6 +106,12 @@ def card(run: Path) -> dict[str, Any]:
         return {}
 
 
+def card_of(backbone: str, fingerprint: str, artifacts: Path) -> dict[str, Any]:
+    """The card of the run of a backbone that has this fingerprint ({} if none is here)."""
+    cards = (card(run) for run in runs(artifacts / "backbones" / backbone))
+    return next((found for found in cards if found.get("fingerprint") == fingerprint), {})
+
+
 def runs(folder: Path) -> list[Path]:
     """Folders of the runs of one backbone or head, oldest first."""
     found = [path for path in folders(folder) if not path.name.startswith(".") and not is_store(path)]

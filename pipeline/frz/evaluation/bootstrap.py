@@ -5,6 +5,7 @@ Efron, Ann. Statist. 7 (1979) 1; intervals are the percentiles of the drawn valu
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from frz.store import ragged
 
 Floats = NDArray[np.float64]
+
+ROWS = 64
+"""Samples that are weighted at once: 4 MB for 8,000 events, which a processor keeps near."""
 
 
 def resamples(groups: NDArray[np.int64], n: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
@@ -28,10 +32,23 @@ def resamples(groups: NDArray[np.int64], n: int, seed: int = 0) -> Iterator[NDAr
     """
     _, index = np.unique(groups, return_inverse=True)
     order, edges = np.argsort(index, kind="stable"), ragged.offsets_of(np.bincount(index))
+    for drawn in _drawn(len(edges) - 1, n, seed):
+        yield order[ragged.spread(edges[drawn], edges[drawn + 1])[0]]
+
+
+def weights(groups: NDArray[np.int64], n: int, seed: int = 0) -> Iterator[Floats]:
+    """How often each event is in the samples of `resamples`: blocks (rows, n_events) of `n` rows in all."""
+    _, index = np.unique(groups, return_inverse=True)
+    n_groups = int(index.max()) + 1 if len(index) else 0
+    samples = _drawn(n_groups, n, seed)
+    while block := [np.bincount(drawn, minlength=n_groups) for drawn in islice(samples, ROWS)]:
+        yield np.stack(block)[:, index].astype(np.float64)
+
+
+def _drawn(n_groups: int, n: int, seed: int) -> Iterator[NDArray[np.int64]]:
     generator = np.random.default_rng(seed)
     for _ in range(n):
-        drawn = generator.integers(0, len(edges) - 1, len(edges) - 1)
-        yield order[ragged.spread(edges[drawn], edges[drawn + 1])[0]]
+        yield generator.integers(0, n_groups, n_groups)
 
 
 def percentiles(values: Floats, level: float) -> tuple[float, float] | None:

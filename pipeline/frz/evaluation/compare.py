@@ -20,6 +20,7 @@ from frz import seen
 from frz.ancestry import config_of, differing, flat
 from frz.errors import CheckpointError, ConfigError, StoreError
 from frz.evaluation.bootstrap import Floats, percentiles, resamples
+from frz.evaluation.outside import read_scores
 from frz.heads.contract import Head
 from frz.heads.prefix import prepare
 from frz.heads.run import load_head, predict
@@ -51,43 +52,48 @@ class Tested(NamedTuple):
     predictions: EventArrays
 
 
-def compare(heads: Sequence[str], artifacts: Path, split: str = "test", n: int = RESAMPLES) -> dict[str, Any]:
+def compare(
+    heads: Sequence[str], artifacts: Path, split: str = "test", n: int = RESAMPLES, scores: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Put trained heads side by side.
 
     Parameters
     ----------
     heads : sequence of str
-        Two or more heads: names, runs, folders, or files of weights of a run (`last.safetensors`).
+        One or more heads: names, runs, folders, or files of weights of a run (`last.safetensors`).
     artifacts : Path
         Where artifacts lie.
     split : str
         Events to measure on, or `all`.
     n : int
         Samples drawn for the intervals.
+    scores : sequence of Path
+        Files of somebody else's predictions of the same events, see `read_scores`; with the heads two or more.
 
     Returns
     -------
     dict
         `heads`: features, parameters, epochs, seconds of training by head. `config`: dotted keys whose values differ,
         and `made_from`: where weights or data differ, both by head. `metrics`: by name `best` (a head or None) and
-        `heads`, with value, low, high each, and low and high of `difference`, that from the head with the best value.
+        `heads`, with value, low, high each, and `difference`, that from the head with the best value: value, low, high,
+        and the two-sided p-value of no difference. Files of scores are called by their names among the heads there.
 
     Raises
     ------
     ConfigError
-        If fewer than two heads are given, they were tested on other events or have no metric in common.
+        If fewer than two heads or files are given, they were tested on other events or have no metric in common.
     FrzError
         If a head or its features are missing, or its training is not finished.
     """
     runs = {_label(run): run for run in (names.head(head, artifacts) for head in heads)}
-    if len(runs) < 2:
+    if len(runs) + len(scores) < 2:
         raise ConfigError(f"only {', '.join(runs) or 'nothing'} to compare", way_out="give two different heads or more")
     cards = {label: names.card(run.path) for label, run in runs.items()}
     for label, card in cards.items():
         if not card.get("finished"):
             raise CheckpointError("this run is not finished", where=label, way_out="run train-head again")
     tested = list(_tested(runs, artifacts, split))
-    metrics = _metrics(tested, n)
+    metrics = _metrics([*tested, *_outside(tested[0], scores)], n)
     configs = [flat(_settings(head.run)) for head in tested]
     origins = [flat(_origin(head.about["features"])) for head in tested]
     by_head = {key: _by_head(runs, differing(*each)) for key, each in (("config", configs), ("made_from", origins))}
@@ -164,6 +170,14 @@ def _tested(runs: Mapping[str, names.Run], artifacts: Path, split: str) -> Itera
         yield Tested(label, run.path, score, about, head, found[GROUP][order], table.arrays, made)
 
 
+def _outside(head: Tested, scores: Sequence[Path]) -> Iterator[Tested]:
+    """Files of scores as if `head` had said them: its events, its truth, its metrics."""
+    if scores and ID not in head.prepared:
+        raise ConfigError("the head keeps no event ids to match scores by", where=head.label)
+    for path in scores:
+        yield head._replace(label=str(path), predictions=read_scores(path, head.prepared[ID], head.predictions))
+
+
 def _metrics(tested: Sequence[Tested], n: int) -> dict[str, dict[str, Any]]:
     """Every metric that the heads have in common, with intervals and the head that is best."""
     values: list[dict[str, float]] = []
@@ -212,9 +226,19 @@ def _ranked(name: str, labels: Sequence[str], values: Floats, drawn: Floats) -> 
         if other != leader:
             interval = percentiles(losses[other] - losses[leader], SURE)
             sure = sure and interval is not None and interval[0] > 0
-            apart = percentiles(drawn[other] - drawn[leader], SURE) or (None, None)
-            each[label]["difference"] = {"low": apart[0], "high": apart[1]}
+            each[label]["difference"] = _difference(values[other] - values[leader], drawn[other] - drawn[leader])
     return found | {"best": labels[leader] if sure else None}
+
+
+def _difference(value: float, drawn: Floats) -> dict[str, float | None]:
+    """A paired difference, its interval, and twice the share of the samples (R,) on the rarer side of zero.
+
+    One is added to both counts of the share, so that p is never smaller than the samples can tell.
+    """
+    low, high = percentiles(drawn, SURE) or (None, None)
+    rarer = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    p = None if low is None else min(1.0, 2 * (1 + rarer) / (1 + len(drawn)))
+    return {"value": float(value), "low": low, "high": high, "p": p}
 
 
 def _as_loss(name: str) -> Callable[[Floats], Floats] | None:

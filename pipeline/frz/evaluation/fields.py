@@ -37,7 +37,7 @@ class Field:
     name: str
     unit: str
     kind: Literal["number", "angle", "class"]
-    """Angles (rad) are compared modulo a turn; classes have two values."""
+    """Angles (rad) are compared modulo a turn; classes have two values, or probabilities."""
     truth: Floats
     found: Floats
     mean: Floats | None
@@ -60,7 +60,12 @@ class Field:
         return difference / self.truth if self.relative else difference
 
     def right(self, values: Floats) -> NDArray[np.bool_]:
-        """Whether values (N,) fall on the side of the middle between the two classes that the truth is on."""
+        """Whether values (N,) fall on the side of the middle between the two classes that the truth is on.
+
+        Of more classes: whether they are the truth.
+        """
+        if len(np.unique(self.truth)) > 2:
+            return np.asarray(values == self.truth)
         known = self.truth if len(np.unique(self.truth)) == 2 else np.concatenate([self.truth, self.found])
         middle = (known.min() + known.max()) / 2 if len(known) else 0.0
         return np.asarray((values > middle) == (self.truth > middle))
@@ -97,7 +102,7 @@ def compare(
     fields = []
     for key, values in predictions.items():
         axis, name = axis_of(key), key.partition("/")[2]
-        truth = _truth(key, prepared, schema)
+        truth = truth_of(key, prepared, schema)
         if truth is None or truth.shape != values.shape:
             continue
         counts = prepared.get(f"{axis}/counts", np.ones(len(truth), bool))
@@ -110,7 +115,7 @@ def compare(
         chosen = {c: of[finite] for c, of in chosen.items()}
         unit = units.get(name, "")
         kind: Literal["number", "angle", "class"] = "number"
-        if f"{key}_probability" in predictions or len(np.unique(chosen["truth"])) == 2:
+        if any(other.startswith(f"{key}_probability") for other in predictions) or len(np.unique(chosen["truth"])) == 2:
             kind = "class"
         elif unit == "rad" or name == "phi":
             kind = "angle"
@@ -130,7 +135,8 @@ def compare(
     return fields
 
 
-def _truth(key: str, prepared: EventArrays, schema: Schema) -> NDArray[np.generic] | None:
+def truth_of(key: str, prepared: EventArrays, schema: Schema) -> NDArray[np.generic] | None:
+    """Truth of the prediction `key`: the array of that name or the column of that name of `axis/target`, or None."""
     if key in prepared:
         return prepared[key]
     axis, name = axis_of(key), key.partition("/")[2]

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from frz.evaluation import page, plots
 from frz.evaluation.binning import binned
+from frz.evaluation.class_section import class_pieces, interval, plain
+from frz.evaluation.classification import Judged
 from frz.evaluation.fields import LEAST, Field, Floats, Spread, bin_edges, compare, spread_in_bins
 from frz.evaluation.intervals import Proportion
 from frz.heads.contract import Head
@@ -41,7 +43,9 @@ STATS: Mapping[str, str] = {
     "auc": "area under the ROC curve",
     "auprc": "area under the precision-recall curve",
     "brier": "Brier score (mean square of probability − class)",
+    "recall_at_spec95": "recall at 95 % specificity",
     "log_loss": "mean of −ln of the probability of the true class",
+    "ece": "calibration error (15 equal bins of probability)",
     "coverage": "share of truth between the outermost quantiles",
     "pull_width": "robust width of (prediction − truth) / σ",
 }
@@ -52,7 +56,9 @@ HEAD, YARDSTICK = "head", "training mean"
 Card = tuple[Figure, str, str]
 
 
-def head_pieces(head: Head, store: Reader, positions: NDArray[np.int64], split: str) -> Iterator[str]:
+def head_pieces(
+    head: Head, store: Reader, positions: NDArray[np.int64], split: str, judged: Sequence[Judged] = ()
+) -> Iterator[str]:
     """Metrics and plots of a head on the events of a store at `positions`, as pieces of HTML."""
     if not len(positions):
         yield page.paragraph(f"The split {split!r} holds no events: there is nothing to measure the head on.")
@@ -62,7 +68,8 @@ def head_pieces(head: Head, store: Reader, positions: NDArray[np.int64], split: 
     predictions, yardstick = predict(head, table, everything), head.predict_mean(table.arrays)
     units = units_of(store.schema)
     of_mean = head.metrics(yardstick, table.arrays) if yardstick else {}
-    yield _metrics_table(head.metrics(predictions, table.arrays), of_mean, units)
+    classes = {each.field.name: each for each in judged}
+    yield _metrics_table(head.metrics(predictions, table.arrays), of_mean, units, classes)
     quantities = true_quantities(table.arrays, head.prepared, store, positions)
     fields = compare(predictions, yardstick, table.arrays, head.prepared, units, quantities)
     if not fields:
@@ -70,6 +77,8 @@ def head_pieces(head: Head, store: Reader, positions: NDArray[np.int64], split: 
     for field in fields:
         yield page.heading(plots.label(field.name))
         yield from field_pieces(field, units, split)
+        if field.name in classes:
+            yield from class_pieces(classes[field.name], split)
 
 
 def units_of(schema: Schema) -> dict[str, str]:
@@ -139,8 +148,13 @@ def _of_matched_track(
     return np.append(values, np.nan)[row]  # -1 reads the appended NaN
 
 
-def _metrics_table(of_head: Mapping[str, float], of_mean: Mapping[str, float], units: Mapping[str, str]) -> str:
-    """Every metric that belongs to a field; plain counts are a sentence."""
+def _metrics_table(
+    of_head: Mapping[str, float],
+    of_mean: Mapping[str, float],
+    units: Mapping[str, str],
+    classes: Mapping[str, Judged],
+) -> str:
+    """Every metric that belongs to a field, of classes with its interval; plain counts are a sentence."""
     counts = ", ".join(f"{name.replace('_', ' ')}: {value:,.0f}" for name, value in of_head.items() if "/" not in name)
     rows = []
     for key, value in of_head.items():
@@ -148,9 +162,14 @@ def _metrics_table(of_head: Mapping[str, float], of_mean: Mapping[str, float], u
         if slash:
             mean = f"{of_mean[key]:.4g}" if key in of_mean else ""
             unit = units.get(name, "") if stat in IN_UNITS else ""
-            rows.append((plots.label(name, unit), STATS.get(stat, stat.replace("_", " ")), f"{value:.4g}", mean))
+            shown = f"{value:.4g}"
+            if name in classes and stat in classes[name].told["metrics"]:
+                number = classes[name].told["metrics"][stat]
+                shown, mean = interval(number), plain(number["yardstick"])
+            rows.append((plots.label(name, unit), STATS.get(stat, stat.replace("_", " ")), shown, mean))
     said = f"All numbers are over the slots that count ({counts})." if counts else ""
-    yardstick = "Beside the head stands its yardstick: predicting the training mean (of a class: the likelier one)."
+    mean = "predicting the training mean (of classes: how frequent each is in the training split)"
+    yardstick = f"Beside the head stands its yardstick: {mean}."
     return page.paragraph(f"{said} {yardstick}") + page.table(
         ("field", "quantity", HEAD, YARDSTICK), rows, numbers=(2, 3)
     )
@@ -173,8 +192,10 @@ def field_pieces(field: Field, units: Mapping[str, str], split: str) -> Iterator
         unit = units.get(name, "")
         edges = bin_edges(name, field.against[name], unit)
         cards.append((_accuracy if field.kind == "class" else _spreads)(field, name, unit, edges))
-    yield page.plots(cards)
-    if missing:
+    if cards:
+        yield page.plots(cards)
+    # Of events without tracks nobody asks for a pT.
+    if missing and (field.kind != "class" or len(missing) < len(QUANTITIES)):
         reason = "the true value is not known here"
         yield page.paragraph(f"Not binned by {' and '.join(missing)}: {reason}.", "note")
 

@@ -82,21 +82,21 @@ def training_curves(epochs: Sequence[Mapping[str, Any]], best: float | None = No
         rate.plot(*zip(*points, strict=True), color=INK, linewidth=1.5, marker="." if len(points) < 3 else "")
     if best is not None:
         loss.axvline(best, color=INK, linestyle=":", linewidth=1.2, label=f"kept: epoch {best:g}")
-    _dress(loss, "", "loss")
+    dress(loss, "", "loss")
     if parts:
-        _dress(others[0], "", "parts, validation")
+        dress(others[0], "", "parts, validation")
         others[0].margins(y=0.3)  # room for the names
         others[0].legend(fontsize=7.5, labelcolor=INK, ncols=min(4, len(parts)), edgecolor="none", framealpha=0.7)
     if metrics:
-        _dress(others[-1], "", "metric")
-        _legend(others[-1])
-    _dress(rate, "epoch", "learning rate")
+        dress(others[-1], "", "metric")
+        legend(others[-1])
+    dress(rate, "epoch", "learning rate")
     rate.set_ylim(bottom=0)
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
     rate.yaxis.get_offset_text().set_fontsize(8)
     rate.yaxis.label.set_fontsize(8.5)
     rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    _legend(loss)
+    legend(loss)
     return figure
 
 
@@ -130,11 +130,11 @@ def proportions(edges: Sequence[float], series: Mapping[str, Sequence[Mapping[st
         lowest = min(lowest, *low) if len(low) else lowest
         shown += [i for i, _ in filled]
     _bin_axis(axes, edges, shown)
-    _dress(axes, x, y)
+    dress(axes, x, y)
     bottom = max(0.0, math.floor((lowest - 0.02) * 20) / 20)
     axes.set_ylim(bottom, 1 + 0.04 * (1 - bottom))
     if len(series) > 1:
-        _legend(axes)
+        legend(axes)
     return figure
 
 
@@ -172,10 +172,10 @@ def spreads(edges: Sequence[float], bins: Sequence[Spread], x: str, y: str, yard
         width.plot([edges[0], edges[-1]][: len(height)], height, color=ORANGE, linestyle="--", label=text)
         top = top if far else max(top, yardstick)
     _bin_axis(median, edges, kept)
-    _dress(width, "", y)
-    _dress(median, x, "median")
+    dress(width, "", y)
+    dress(median, x, "median")
     width.set_ylim(0, 1.25 * top or 1.0)
-    _legend(width)
+    legend(width)
     return figure
 
 
@@ -205,8 +205,8 @@ def residuals(series: Mapping[str, Floats], limits: tuple[float, float], x: str,
     axes.set_xlim(*limits)
     axes.set_ylim(bottom=0)
     axes.margins(y=0.2)
-    _dress(axes, x, f"{counted} per bin")
-    _legend(axes)
+    dress(axes, x, f"{counted} per bin")
+    legend(axes)
     return figure
 
 
@@ -253,8 +253,8 @@ def truth_and_prediction(
     for which in ("x", "y"):
         _set_scale(axes, which, scale, limits)
     axes.set(xlim=limits, ylim=limits)
-    _dress(axes, f"true {quantity}", f"predicted {quantity}")
-    _legend(axes, loc="upper left")
+    dress(axes, f"true {quantity}", f"predicted {quantity}")
+    legend(axes, loc="upper left")
     return figure
 
 
@@ -347,7 +347,8 @@ def _set_scale(axes: Axes, which: str, scale: str, limits: tuple[float, float], 
     axis.set_minor_locator(NullLocator())
 
 
-def _dress(axes: Axes, x: str, y: str) -> None:
+def dress(axes: Axes, x: str, y: str) -> None:
+    """Labels, and lines that do not shout."""
     axes.set_xlabel(x, color=INK, fontsize=10.5)
     axes.set_ylabel(y, color=INK, fontsize=10.5)
     axes.tick_params(labelsize=9, colors=INK, which="both")
@@ -359,6 +360,7 @@ def _dress(axes: Axes, x: str, y: str) -> None:
     axes.set_axisbelow(True)
 
 
-def _legend(axes: Axes, loc: Literal["best", "upper left"] = "best") -> None:
+def legend(axes: Axes, loc: Literal["best", "upper left"] = "best") -> None:
+    """Names of what is drawn, if anything has one."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8.5, labelcolor=INK, loc=loc, facecolor="white", framealpha=0.7, edgecolor="none")

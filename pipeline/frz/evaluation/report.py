@@ -5,7 +5,7 @@ the same artifacts give the same bytes.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from frz import artifacts as names
 from frz import seen
 from frz.errors import ConfigError
 from frz.evaluation import curves, page, plots
+from frz.evaluation.classification import Judged
 from frz.evaluation.head_section import Card, head_pieces
 from frz.heads.run import load_head
 from frz.store.atomic import write_file
@@ -68,6 +69,7 @@ def write_report(
     backbone: str | None = None,
     head: str | None = None,
     tracking: Mapping[str, Any] | None = None,
+    judged: Sequence[Judged] = (),
     split: str = "test",
 ) -> None:
     """Write the report; a file that is there is replaced as a whole.
@@ -84,6 +86,8 @@ def write_report(
         Names of runs; without one its parts are left out.
     tracking : mapping, optional
         What `evaluate` (or `evaluate_tracking`) says of the backbone's features.
+    judged : sequence of Judged
+        What `evaluate_head` says of the head's fields of classes.
     split : str
         Events that the head is measured on, or `all`.
 
@@ -120,7 +124,7 @@ def write_report(
     if loaded:
         store = stores["the head"]
         positions = np.arange(store.n_events) if split == "all" else store.split(split)
-        pieces = list(head_pieces(loaded[0], store, positions, split))
+        pieces = list(head_pieces(loaded[0], store, positions, split, judged))
         begin = page.paragraph(f"Split {split!r}: {len(positions):,} events. No backbone is run, features are read.")
         sections.append(("Head", [begin, *pieces]))
     write_file(path, page.page(title, sections))

@@ -16,6 +16,7 @@ from frz import seen
 from frz.config import parse
 from frz.errors import CheckpointError, ConfigError, StoreError
 from frz.evaluation.binning import binned
+from frz.evaluation.classification import Judged, judge
 from frz.evaluation.fields import bin_edges
 from frz.evaluation.hitsets import HitSets, predicted_tracks, true_tracks
 from frz.evaluation.matching import Matching, match
@@ -25,8 +26,7 @@ from frz.evaluation.slots import score_slots
 from frz.evaluation.tracking import found, score
 from frz.heads.pairs import assignment_arrays
 from frz.heads.prefix import prepare
-from frz.heads.run import Features, find_features, load_head
-from frz.heads.run import score as score_head
+from frz.heads.run import Features, find_features, load_head, predict
 from frz.store.reader import EventStore
 from frz.store.schema import GROUP, ID, EventArrays, column
 
@@ -50,7 +50,8 @@ def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = 
     -------
     dict
         First what was measured: run, features, data set, split. For a backbone then `slots`, `tracking`, `binned`; for
-        a head its metrics beside those of its yardstick. `report` is the path of the report.
+        a head its metrics beside those of its yardstick, and by field of classes what `Judged` tells in `classes`.
+        `report` is the path of the report.
 
     Raises
     ------
@@ -65,8 +66,10 @@ def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = 
     backbone: str | None = None
     head: str | None = None
     tracking: dict[str, Any] | None = None
+    judged: list[Judged] = []
     if found_target.kind == "heads":
-        head, result = target, evaluate_head(target, artifacts, options)
+        head = target
+        result, judged = evaluate_head(target, artifacts, options)
         result = {"head": run, "weights": names.head(target, artifacts).weights} | result
         newest = "'frz extract', then 'frz train-head' use the newest"
     else:
@@ -87,21 +90,25 @@ def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = 
     if options.report is not None:
         from frz.evaluation.report import write_report  # matplotlib is slow to import
 
-        write_report(
-            options.report, target, artifacts, backbone=backbone, head=head, tracking=tracking, split=options.split
-        )
+        runs = {"backbone": backbone, "head": head}
+        write_report(options.report, target, artifacts, **runs, tracking=tracking, judged=judged, split=options.split)
         result["report"] = str(options.report)
     return result
 
 
-def evaluate_head(target: str, artifacts: Path, options: EvaluateSettings) -> dict[str, Any]:
-    """Metrics of a head on the features that it was trained on."""
+def evaluate_head(target: str, artifacts: Path, options: EvaluateSettings) -> tuple[dict[str, Any], list[Judged]]:
+    """Metrics of a head on the features that it was trained on, and its fields of classes."""
     head, about = load_head(target, artifacts)
     store = EventStore(about["features"]["store"], about["features"]["version"])
     positions = _positions(store, options.split)
-    metrics = score_head(head, prepare(head, store, positions), np.arange(len(positions)))
+    table = prepare(head, store, positions)
+    predictions, mean = predict(head, table, np.arange(len(positions))), head.predict_mean(table.arrays)
+    metrics = {"head": head.metrics(predictions, table.arrays)}
+    metrics |= {"training_mean": head.metrics(mean, table.arrays)} if mean else {}
     told = {"split": options.split, "events": len(positions), "metrics": metrics}
-    return _origin(store, artifacts, options) | told
+    judged = judge(head, store, table, predictions, options, artifacts)
+    classes = {"classes": {each.field.name: each.told for each in judged}} if judged else {}
+    return _origin(store, artifacts, options) | told | classes, judged
 
 
 def _check_folder(report: Path | None) -> None:

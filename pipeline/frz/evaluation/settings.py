@@ -11,7 +11,7 @@ from frz.config import StrictModel
 
 
 class EvaluateSettings(StrictModel):
-    """How tracks are made of logits and what they are measured on."""
+    """What is measured on, how tracks are made of logits, and what is told of classes."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -25,8 +25,20 @@ class EvaluateSettings(StrictModel):
     """A predicted track has at least so many hits."""
     merge_share: float = Field(default=0.5, gt=0, lt=1)
     """Tracks of overlapping wedges that share more than this are one."""
+    resamples: int = Field(default=1000, ge=0)
+    """Samples of the events drawn with replacement for the intervals of a head of classes; 0 = no intervals."""
+    level: float = Field(default=0.683, gt=0, lt=1)
+    """Share of the samples that lies inside an interval."""
+    by: tuple[str, ...] = ()
+    """Columns of few values whose parts are measured apart, of event arrays of features or data set:
+    `[event/static.icu_type]`."""
     report: Path | None = None
     """File (.html) to write beside the numbers, with plots."""
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _one_or_more(cls, by: object) -> object:
+        return (by,) if isinstance(by, str) else by
 
     @field_validator("report")
     @classmethod
@@ -37,7 +49,7 @@ class EvaluateSettings(StrictModel):
 
 
 class DemoSettings(StrictModel):
-    """Sizes of the demo."""
+    """Sizes of the demo; other families than muons have defaults of their own."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 

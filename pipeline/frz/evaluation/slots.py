@@ -10,11 +10,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from frz.evaluation.hitsets import Arrays, logit, query_sets, true_tracks
 from frz.evaluation.intervals import Mean, Proportion
+from frz.heads.scores import Ranking, auc
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ class SlotScores:
     def to_json(self) -> dict[str, Any]:
         """Every number with its interval or error and its denominator."""
         numbers = {field.name: getattr(self, field.name) for field in fields(self)}
-        auc = numbers.pop("validity_auc")
+        area = numbers.pop("validity_auc")
         values = {name: number.to_json() for name, number in numbers.items()}
-        return values | {"validity_auc": None if np.isnan(auc) else auc}
+        return values | {"validity_auc": None if np.isnan(area) else area}
 
 
 def score_slots(events: Arrays, threshold: float = 0.5, valid_threshold: float = 0.5, missing: int = 0) -> SlotScores:
@@ -86,15 +85,5 @@ def score_slots(events: Arrays, threshold: float = 0.5, valid_threshold: float =
         validity_efficiency=Proportion.of(valid[slot[slot >= 0]], without),
         validity_fakes_of_valid_slots=Proportion(fakes, int(np.count_nonzero(valid))),
         validity_fakes_of_slots=Proportion(fakes, len(slots)),
-        validity_auc=auc(slots.quality, matched),
+        validity_auc=float(auc(Ranking(slots.quality, matched).counts())[0]),
     )
-
-
-def auc(values: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    """Probability that a positive has a larger value than a negative, ties counting half (Mann-Whitney)."""
-    n_positive = int(np.count_nonzero(positive))
-    n_negative = len(values) - n_positive
-    if not n_positive or not n_negative:
-        return float("nan")
-    rank_sum = float(rankdata(values)[positive].sum())
-    return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)

@@ -80,6 +80,8 @@ def extract(
     options, workers = parse(Settings, settings or {}, "extract"), workers or Workers()
     workers.begin()
     frozen, source = open_both(names.weights(ckpt, artifacts), artifacts, data, options.device)
+    if frozen.report.left_out:
+        note(f"{frozen.path}: {frozen.report}")
     _tell_other_data(frozen, source, artifacts)
     out = feature_schema(frozen.module, source.schema, options)
     root = root_of(options, frozen, source, artifacts)
@@ -211,11 +213,12 @@ def check(
 def _tell_other_data(frozen: FrozenBackbone, source: EventStore, artifacts: Path) -> None:
     """A line if this is not the data that the backbone was trained on: a warning if held-out events were."""
     card, data = frozen.card, frozen.card.data
-    if source.snapshot.hash == data["hash"]:
-        return
     this = f"{_version(source)} ({source.snapshot.hash[:8]}, {source.n_events:,} events)"
     other = f"backbone {card.name} was trained on {data['name']}@{data['version']} ({data['hash'][:8]})"
-    note(seen.warning(source, artifacts, {**data, "backbone": card.name}) or f"this is {this}; {other}")
+    if warning := seen.warning(source, artifacts, {**data, "backbone": card.name}):
+        note(warning)
+    elif source.snapshot.hash != data["hash"]:
+        note(f"this is {this}; {other}")
 
 
 def _settle(work: Work, newest: Snapshot | None, plan: Plan, receipts: list[dict[str, PartRef]]) -> None:

@@ -33,7 +33,10 @@ class Answers(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, raw: Tensor, goals: Tensor, counts: Tensor) -> Tensor:
-        """Mean loss of each field (F,) over the members that count; 0 with gradient 0 where none does."""
+        """Mean loss of each field (..., F) over the members that count; 0 with gradient 0 where none does.
+
+        Raw outputs (..., N, O) of several heads are compared with the same goals (N, F).
+        """
 
     @abstractmethod
     def predictions(self, raw: Tensor, shift: Tensor | None = None) -> dict[str, Tensor]:

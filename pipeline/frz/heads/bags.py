@@ -15,7 +15,7 @@ from frz.errors import ConfigError
 from frz.heads.contract import Batch
 from frz.heads.descriptors import DescriptorSettings
 from frz.heads.nets import Standard
-from frz.heads.rows import RowAxis, RowHead, Rows
+from frz.heads.rows import RowAxis, RowHead, Rows, at
 from frz.heads.settings import MemberSettings
 from frz.heads.vectors import OWN, matrix, width_of
 from frz.store.ragged import edges
@@ -105,7 +105,20 @@ class BagHead(RowHead):
         result = {"member/offsets": offsets, "member/weight": weight}
         result |= {_member(name): values for name, values in members.items()}
         if config.own:
-            result[f"{self.axis}/own"] = matrix(events[config.own][rows.row])
+            result[f"{self.axis}/own"] = matrix(torch.from_numpy(events[config.own][rows.row])).numpy()
+        return result
+
+    def carried(self, features: Batch, events: EventArrays, rows: Rows) -> Batch:
+        """Members, their assignment probabilities, and the slot's own array."""
+        del events
+        config, result = self.bags, {}
+        for name in config.inputs:
+            values = features[name]
+            result[_member(name)] = at(values, rows.pairs["pair/row"]) if self.axis == "slot" else values
+        if self.axis == "slot":
+            result["member/weight"] = self.weights_of(features, rows)
+        if config.own:
+            result[f"{self.axis}/own"] = matrix(at(features[config.own], rows.row))
         return result
 
     def look(self, block: EventArrays) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from frz.errors import TrainingError
 from frz.heads.answers import Answers, Floats
 from frz.heads.losses import Weighting, class_loss, class_weights
-from frz.heads.residuals import class_metrics
+from frz.heads.scores import class_metrics
 
 
 class Classes(Answers):
@@ -75,10 +75,10 @@ class Classes(Answers):
         """Mean over the members that count of w (1 - p)^gamma (-ln p), p the probability of the true class."""
         # A value that the training split did not show (or of a member that does not count) is put with the nearest.
         true = (goals[:, :1] - self.values).abs().argmin(1)  # (N,)
-        log_p = raw.log_softmax(1).gather(1, true.unsqueeze(1)).squeeze(1)
+        log_p = raw.log_softmax(-1).gather(-1, true.expand(raw.shape[:-1]).unsqueeze(-1)).squeeze(-1)
         loss = class_loss(log_p, self.weight[true], self.gamma)
         scale = counts.to(loss.dtype) / counts.sum().clamp(min=1)
-        return (scale @ loss).unsqueeze(0)
+        return (loss @ scale).unsqueeze(-1)
 
     def predictions(self, raw: Tensor, shift: Tensor | None = None) -> dict[str, Tensor]:
         """Likeliest value; `<label>_probability` of the upper of two classes, `<label>_probability_<value>` of more."""
@@ -97,7 +97,7 @@ class Classes(Answers):
         return self.share.log().expand(n_member, -1)
 
     def metrics(self, found: dict[str, Floats], truth: Floats) -> dict[str, float]:
-        """Accuracy, AUROC, AUPRC, Brier score, log-loss (see `class_metrics`)."""
+        """Accuracy, AUROC, AUPRC and the other numbers of `class_metrics`."""
         label = self.labels[0]
         if self.n_output == 2:
             upper = found[f"{label}_probability"]

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 from torch import Tensor, nn
 
 from frz.config import StrictModel
+from frz.errors import ConfigError
 from frz.store.schema import EventArrays, Schema
 
 HEADS: Mapping[str, str] = {
@@ -41,6 +42,9 @@ class Head(nn.Module, ABC):
     not_in_prefix: ClassVar[frozenset[str]] = frozenset()
     """Keys of `Config` that `needs`, `prepared` and `prepare` do not look at: heads that differ in nothing else share
     what `prepare` left in a store."""
+    takes_stacked_rows: ClassVar[bool] = False
+    """Whether `loss` is right also where the linear layers hold the weights of K heads and give rows (K, N, O): then it
+    is (K,), and so are its parts. Such heads are stacked in a sweep without `torch.vmap`."""
 
     @abstractmethod
     def __init__(self, config: Any, schema: Schema) -> None:
@@ -60,6 +64,32 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def prepare(self, events: EventArrays) -> EventArrays:
         """Parameter-free prefix, run once per event: from `needs` to what a batch holds."""
+
+    def live(self, events: EventArrays, features: Batch) -> Batch:
+        """`prepare` and `to_batch` with gradients, for training together with the backbone.
+
+        Parameters
+        ----------
+        events : EventArrays
+            As for `prepare`.
+        features : dict of Tensor
+            The float arrays among them that the backbone has just made, with its gradients.
+
+        Returns
+        -------
+        dict of Tensor
+            What a batch of prepared events holds, on the device of the features.
+
+        Raises
+        ------
+        ConfigError
+            If no gradient can pass this head's prefix: the default.
+        """
+        del events, features
+        raise ConfigError(
+            f"no gradient can pass what {type(self).__name__} prepares, so it cannot be trained with its backbone",
+            way_out="give it a method `live` (frz.heads.contract), or take a head that has one",
+        )
 
     def fit(self, prepared: Iterable[EventArrays]) -> None:  # noqa: B027 - optional on purpose
         """Measure target statistics on the prepared training split, into buffers."""

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frz.heads.answers import Floats
-from frz.heads.residuals import class_metrics, robust_width, summary, wrapped
+from frz.heads.residuals import robust_width, summary, wrapped
+from frz.heads.scores import class_metrics
 
 LEAST_TRUTH = 1e-6
 """Relative residuals divide by no less."""
@@ -24,7 +25,7 @@ def field_metrics(
     Numbers: `bias`, `width`, `clipped_rms`, `rmse` of prediction - truth (angles wrapped), with `relative_` also of
     (prediction - truth) / truth; where the truth has two values `accuracy`. Quantiles: `coverage`, the share of truth
     between the outermost ones. Mean and sigma: `pull_width`, robust width of residual / sigma, 1 where sigma is true.
-    Classes: `accuracy`, and with a probability `auc`, `auprc`, `brier`, `log_loss`.
+    Classes: `accuracy`, and with a probability the numbers of `class_metrics`.
 
     Parameters
     ----------

@@ -43,14 +43,14 @@ class Options:
         return tuple(1 - level for level in reversed(self.levels)) if falling else self.levels
 
     def spread_loss(self, form: Form, difference: Tensor, more: Tensor, levels: Tensor, *, falling: bool) -> Tensor:
-        """Loss (N,) of quantiles (mean pinball over the levels) or of mean and variance (beta-NLL).
+        """Loss (...) of quantiles (mean pinball over the levels) or of mean and variance (beta-NLL).
 
         Parameters
         ----------
         form : {'quantiles', 'gaussian'}
-        difference : Tensor (N,)
+        difference : Tensor (...)
             Median or mean - truth.
-        more : Tensor (N, K - 1) or (N, 1)
+        more : Tensor (..., K - 1) or (..., 1)
             Further raw outputs.
         levels : Tensor (K,)
             `goal_levels`, on the device.
@@ -58,28 +58,28 @@ class Options:
             Whether the goal falls with the physical value.
         """
         if form == "gaussian":
-            return beta_nll(difference, log_variance(more[:, 0]), self.nll_beta)
-        return pinball(-self.quantiles(difference, more, falling=falling), levels).mean(1)
+            return beta_nll(difference, log_variance(more[..., 0]), self.nll_beta)
+        return pinball(-self.quantiles(difference, more, falling=falling), levels).mean(-1)
 
     def quantiles(self, middle: Tensor, more: Tensor, *, falling: bool) -> Tensor:
-        """Quantiles (N, K) of the goal, ascending, from the median (N,) and further raw outputs (N, K - 1)."""
+        """Quantiles (..., K) of the goal, ascending, from the median (...) and further raw outputs (..., K - 1)."""
         place = self.levels.index(0.5)
         return ordered_quantiles(middle, more, len(self.levels) - 1 - place if falling else place)
 
 
 def ordered_quantiles(middle: Tensor, steps: Tensor, place: int) -> Tensor:
-    """Quantiles (N, K) that cannot cross: the middle one and softplus steps away from it.
+    """Quantiles (..., K) that cannot cross: the middle one and softplus steps away from it.
 
     Parameters
     ----------
-    middle : Tensor (N,)
+    middle : Tensor (...)
         The quantile at position `place`.
-    steps : Tensor (N, K - 1)
+    steps : Tensor (..., K - 1)
         Softplus of them are the distances between neighbours, in ascending order of the levels.
     place : int
         Position of the middle level.
     """
     gaps = functional.softplus(steps)
-    below = gaps[:, :place].flip(1).cumsum(1).flip(1)
-    middle = middle.unsqueeze(1)
-    return torch.cat((middle - below, middle, middle + gaps[:, place:].cumsum(1)), 1)
+    below = gaps[..., :place].flip(-1).cumsum(-1).flip(-1)
+    middle = middle.unsqueeze(-1)
+    return torch.cat((middle - below, middle, middle + gaps[..., place:].cumsum(-1)), -1)

@@ -81,7 +81,8 @@ def assigned_pairs(events: EventArrays, schema: Schema, threshold: float) -> Eve
     -------
     EventArrays
         Axis `pair` below `query`: `pair/offsets` int64 (Q + 1) over the queries of all events, `pair/hit` int32
-        (P) position of the hit in its event, `pair/weight` float32 (P) = sigmoid(logit). Sorted by (event, query, hit).
+        (P) position of the hit in its event, `pair/weight` float32 (P) = sigmoid(logit), `pair/place` int64 (P) where
+        the logit stands in the stored array, laid out flat. Sorted by (event, query, hit).
 
     Raises
     ------
@@ -92,9 +93,10 @@ def assigned_pairs(events: EventArrays, schema: Schema, threshold: float) -> Eve
     """
     check_threshold(schema, threshold)
     if DENSE in schema.arrays:
-        hit, query, logit = _dense(events, threshold)
+        hit, query, place = _dense(events, threshold)
     else:
-        hit, query, logit = _sparse(events, schema, threshold)
+        hit, query, place = _sparse(events, schema, threshold)
+    logit = events[assignment_arrays(schema)[-1]].reshape(-1)[place]
     hits, queries = edges(events, schema, "hit"), edges(events, schema, "query")
     event = np.searchsorted(hits, hit, side="right") - 1
     slot = queries[event] + query
@@ -104,6 +106,7 @@ def assigned_pairs(events: EventArrays, schema: Schema, threshold: float) -> Eve
         "pair/offsets": offsets_of(np.bincount(slot, minlength=int(queries[-1]))),
         "pair/hit": (hit - hits[event])[order].astype(np.int32),
         "pair/weight": expit(logit.astype(np.float64))[order].astype(np.float32),
+        "pair/place": place[order],
     }
 
 
@@ -111,7 +114,7 @@ def _dense(events: EventArrays, threshold: float) -> tuple[NDArray[np.int64], ..
     logit = events[DENSE]  # (M, Q per event)
     _refuse_nan(logit, DENSE)
     hit, query = np.nonzero(logit >= np.float64(logit_of(threshold)))
-    return hit, query, logit[hit, query]
+    return hit, query, hit * logit.shape[1] + query
 
 
 def _sparse(events: EventArrays, schema: Schema, threshold: float) -> tuple[NDArray[np.int64], ...]:
@@ -120,7 +123,7 @@ def _sparse(events: EventArrays, schema: Schema, threshold: float) -> tuple[NDAr
     _refuse_nan(logit, SPARSE[1])
     kept = np.nonzero(logit >= np.float64(logit_of(threshold)))[0]
     hit = np.searchsorted(events["pair/offsets"], kept, side="right") - 1
-    return hit, query[kept].astype(np.int64), logit[kept]
+    return hit, query[kept].astype(np.int64), kept
 
 
 def _refuse_nan(logit: NDArray[np.float32], name: str) -> None:

@@ -17,7 +17,7 @@ from frz.errors import ConfigError
 from frz.heads.contract import Batch
 from frz.heads.lines import line_coordinates
 from frz.heads.pooling import rows_of, segment_pool, slot_of_pairs
-from frz.heads.rows import RowHead, Rows
+from frz.heads.rows import RowHead, Rows, at
 from frz.heads.settings import RegressionConfig
 from frz.heads.slots import columns_of, owners
 from frz.store.schema import Array, Axis, EventArrays, Schema
@@ -129,6 +129,17 @@ class RegressionHead(RowHead):
         for kind in self.config.hit_nets:
             values = events[HIT_ARRAYS[kind]][hit]
             result[HIT_ARRAYS[kind]] = np.ascontiguousarray(values[:, self.columns]) if kind == "raw" else values
+        return result
+
+    def carried(self, features: Batch, events: EventArrays, rows: Rows) -> Batch:
+        """Embeddings, hits and assignment probabilities; no gradient passes the coordinates along and across."""
+        del events
+        result = {"slot/embedding": at(features[QUERY], rows.row)}
+        if self.config.hit_nets:
+            result["pair/weight"] = self.weights_of(features, rows)
+        for kind in self.config.hit_nets:
+            values = at(features[HIT_ARRAYS[kind]], rows.pairs["hit/row"])
+            result[HIT_ARRAYS[kind]] = values[:, self.columns] if kind == "raw" else values
         return result
 
     def _line(self, events: EventArrays, pairs: EventArrays) -> NDArray[np.float32]:

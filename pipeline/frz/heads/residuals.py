@@ -1,10 +1,10 @@
-"""Numbers from residuals and scores: bias, widths, areas under curves, log-loss. Each is finite for no entries.
+"""Numbers from residuals: bias and widths. Each is finite for no entries.
 
 A robust width and a clipped root mean square stand beside the plain one: a few lost tracks decide the
 latter alone.
 """
 
-# Axes: N slots or other members, K classes.
+# Axes: N slots or other members.
 
 import math
 
@@ -15,8 +15,6 @@ Values = NDArray[np.floating]
 
 CLIP = 3.0
 """Clipping of `clipped_rms`, in root mean squares."""
-LEAST_PROBABILITY = 1e-7
-"""Of a true class in the log-loss: one certain mistake costs 16, not infinity."""
 
 
 def wrapped(difference: Values) -> Values:
@@ -55,54 +53,4 @@ def summary(residual: Values) -> dict[str, float]:
         "width": robust_width(exact),
         "clipped_rms": clipped_rms(exact),
         "rmse": float(np.sqrt(np.mean(np.square(exact)))) if len(exact) else 0.0,
-    }
-
-
-def area_under_curve(score: Values, positive: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve: probability that a positive scores above a negative, ties counting half.
-
-    0.5 when one of the two is absent.
-    """
-    n_positive = int(positive.sum())
-    n_negative = len(positive) - n_positive
-    if not n_positive or not n_negative:
-        return 0.5
-    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(count) - (count - 1) / 2)[place]  # mean rank of each group of ties, from 1
-    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
-
-
-def average_precision(score: Values, positive: NDArray[np.bool_]) -> float:
-    """Area under the precision-recall curve as a sum of steps: sum over thresholds of (change of recall) x precision.
-
-    Equal scores are one threshold. The share of positives is what a coin toss gets; 0 without positives.
-    """
-    if not positive.any():
-        return 0.0
-    _, place = np.unique(-score, return_inverse=True)
-    taken = np.bincount(place)
-    right = np.bincount(place, positive)
-    precision = np.cumsum(right) / np.cumsum(taken)
-    return float(right @ precision / positive.sum())
-
-
-def class_metrics(probability: Values, true: NDArray[np.integer]) -> dict[str, float]:
-    """Metrics of class probabilities (N, K) against true classes (N,).
-
-    `accuracy`; `auc` (ROC) and `auprc` of the upper of two classes, of more the mean over classes against the rest;
-    `brier` = mean of sum over classes of (p - [true])^2 / 2, for two classes (p_1 - [1])^2; `log_loss` = mean of
-    -ln p of the true class, p at least 1e-7. All 0 for no entries, `auc` 0.5 where a class is missing.
-    """
-    n, n_class = probability.shape
-    if not n:
-        return dict.fromkeys(("accuracy", "auc", "auprc", "brier", "log_loss"), 0.0)
-    p = np.asarray(probability, np.float64)
-    is_true = true[:, None] == np.arange(n_class)
-    looked_at = range(1, 2) if n_class == 2 else range(n_class)
-    return {
-        "accuracy": float((p.argmax(1) == true).mean()),
-        "auc": float(np.mean([area_under_curve(p[:, k], is_true[:, k]) for k in looked_at])),
-        "auprc": float(np.mean([average_precision(p[:, k], is_true[:, k]) for k in looked_at])),
-        "brier": float(np.square(p - is_true).sum(1).mean() / 2),
-        "log_loss": float(-np.log(np.maximum(p[is_true], LEAST_PROBABILITY)).mean()),
     }

@@ -20,6 +20,7 @@ from frz.heads.contract import Batch, Head
 from frz.heads.descriptors import Descriptors, DescriptorSettings
 from frz.heads.offsets import Offsets, innermost
 from frz.heads.pairs import assignment_arrays, check_threshold
+from frz.heads.pooling import rows_of
 from frz.heads.settings import FieldSettings, MemberSettings, after_prefix
 from frz.heads.slots import (
     MATCH,
@@ -32,6 +33,7 @@ from frz.heads.slots import (
     physical_targets,
     valid_slots,
 )
+from frz.loading.batch import to_batch
 from frz.store.ragged import edges, offsets_of
 from frz.store.schema import EVENT, GROUP, ID, Array, Axis, EventArrays, Schema, axis_of, labelled
 
@@ -50,6 +52,11 @@ class Rows(NamedTuple):
     """Row in the target array, -1 where it does not count (R,)."""
     pairs: EventArrays
     """Of slots, where they are used: what `hits_of_slots` gives."""
+
+
+def at(values: Tensor, rows: NDArray[np.int64]) -> Tensor:
+    """Rows of a tensor, with gradients."""
+    return rows_of(values, torch.from_numpy(rows).to(values.device))
 
 
 class RowHead(Head):
@@ -204,6 +211,32 @@ class RowHead(Head):
         axes = {"slot": Axis()} if axis == "slot" else {}
         return Schema(axes=axes | more.axes, arrays=arrays | more.arrays)
 
+    def carried(self, features: Batch, events: EventArrays, rows: Rows) -> Batch:
+        """What `features` gives, of tensors and with their gradients; what none can pass is left out.
+
+        Raises
+        ------
+        ConfigError
+            If none passes: the default.
+        """
+        del rows
+        return super().live(events, features)
+
+    def live(self, events: EventArrays, features: Batch) -> Batch:
+        """`prepare` and `to_batch` with the gradients that `carried` passes on.
+
+        Which members are kept and which hits belong to a slot is decided by thresholds, and passes none.
+        """
+        rows, base = self._prefix(events)
+        device = next(iter(features.values())).device
+        batch = to_batch(base | self.features(events, rows), self.prepared)
+        return {name: values.to(device) for name, values in batch.items()} | self.carried(features, events, rows)
+
+    def weights_of(self, features: Batch, rows: Rows) -> Tensor:
+        """Assignment probability (P,) of each pair of the slots."""
+        logit = features[assignment_arrays(self.schema)[-1]]
+        return at(logit.flatten(), rows.pairs["pair/place"]).sigmoid()
+
     def prepare(self, events: EventArrays) -> EventArrays:
         """Keep the members that count (of slots also those called a track), their targets and features.
 
@@ -212,6 +245,11 @@ class RowHead(Head):
         StoreError
             If a target that counts is not finite, naming event and field.
         """
+        rows, base = self._prefix(events)
+        return base | self.features(events, rows)
+
+    def _prefix(self, events: EventArrays) -> tuple[Rows, EventArrays]:
+        """The members that are kept, and what is prepared of them beside `features`."""
         config, axis = self.config, self.axis
         rows, base = self._slots(events) if axis == "slot" else self._events(events)
         counts = rows.truth >= 0
@@ -225,7 +263,7 @@ class RowHead(Head):
             base["slot/reference"] = innermost(fields[:, 1:], fields[:, 0], rows.pairs["pair/offsets"])
         if self.descriptors is not None:
             base[f"{axis}/descriptors"] = self.descriptors.values(events, rows.event)
-        return base | self.features(events, rows)
+        return rows, base
 
     def _slots(self, events: EventArrays) -> tuple[Rows, EventArrays]:
         config, schema = self.config, self.schema
@@ -297,14 +335,17 @@ class RowHead(Head):
         return found
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted mean over fields of the mean over the members that count, and each field's part."""
+        """Weighted mean over fields of the mean over the members that count, and each field's part.
+
+        Raw outputs may have leading axes; loss and parts have them too.
+        """
         goals, shift = batch[f"{self.axis}/goal"], self._shift(batch)
         goals = goals if shift is None else goals - shift
         outputs = self(batch).float()
         with torch.autocast(outputs.device.type, enabled=False):  # or products would round the loss to 8 bits
             losses = self.targets.losses(outputs, goals, batch[f"{self.axis}/counts"])  # (F,)
             total = self.config.loss_weight * (losses @ self.field_weights) / self.field_weights.sum()
-        return total, dict(zip(self.labels, losses.detach(), strict=True))
+        return total, dict(zip(self.labels, losses.detach().unbind(-1), strict=True))
 
     def predict(self, batch: Batch) -> Batch:
         """What the fields say of every kept member, by `<axis>/<field>` (N,), in physical units.

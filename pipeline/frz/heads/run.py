@@ -113,6 +113,10 @@ def _train(config: HeadConfig, artifacts: Path, where: str, features: str | None
         return run.told(finished, begun.folder, run.NOTHING_TO_DO, begun.then)
 
     head = begun.head
+    weights = begun.asked["features"]
+    frozen = names.card_of(weights["backbone"], weights["fingerprint"], artifacts).get("parameters")
+    known = "" if frozen is None else f"{frozen:,} "
+    note(f"{n_trainable(head):,} trainable parameters; the {known}of backbone {weights['backbone']} are frozen")
     events = sources(begun)
     if not resumable(begun.folder):
         head.fit(events.split("train"))

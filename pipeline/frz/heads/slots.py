@@ -156,8 +156,8 @@ def hits_of_slots(events: EventArrays, schema: Schema, kept: NDArray[np.int64], 
     -------
     EventArrays
         `pair/offsets` (S + 1), `pair/hit` int32 (P; position among the kept hits of the event), `pair/weight` float32
-        (P), `pair/row` int64 (P; row of the hit in the flat input arrays), `hit/offsets` (n_event + 1) and `hit/row`
-        int64: rows of the kept hits.
+        (P), `pair/row` int64 (P; row of the hit in the flat input arrays), `pair/place` (P; see `assigned_pairs`),
+        `hit/offsets` (n_event + 1) and `hit/row` int64: rows of the kept hits.
     """
     pairs = assigned_pairs(events, schema, threshold)
     hits, queries = edges(events, schema, "hit"), edges(events, schema, "query")
@@ -173,6 +173,7 @@ def hits_of_slots(events: EventArrays, schema: Schema, kept: NDArray[np.int64], 
         "pair/hit": (new_row[hit] - new_hits[event]).astype(np.int32),
         "pair/weight": pairs["pair/weight"][picked],
         "pair/row": hit,
+        "pair/place": pairs["pair/place"][picked],
         "hit/offsets": new_hits,
         "hit/row": np.nonzero(used)[0],
     }

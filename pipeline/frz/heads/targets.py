@@ -182,17 +182,17 @@ class Targets(Answers):
 
         Parameters
         ----------
-        raw : Tensor (N, O)
+        raw : Tensor (..., N, O)
         goals : Tensor (N, F)
         counts : bool Tensor (N,)
 
         Returns
         -------
-        Tensor (F,)
+        Tensor (..., F)
             In the order of the fields.
         """
         n_field = len(self.kinds)
-        found = raw[:, :n_field]
+        found = raw[..., :n_field]
         difference = found - (goals - self.mean) / self.width
         if "periodic" in self.kinds and not self.vector:
             difference = torch.where(self.is_periodic, wrap(difference * self.width) / self.width, difference)
@@ -205,18 +205,18 @@ class Targets(Answers):
         if self.vector:
             # Components of a random unit vector have width 1/sqrt(2); scaled, the loss starts near 1 like the others.
             angle = goals.index_select(1, self.periodic)
-            second = raw[:, n_field : n_field + len(self.periodic)]
-            cosine = found.index_select(1, self.periodic) - angle.cos()
+            second = raw[..., n_field : n_field + len(self.periodic)]
+            cosine = found.index_select(-1, self.periodic) - angle.cos()
             sine = second - angle.sin()
-            loss = loss.index_copy(1, self.periodic, self._point(2**0.5 * cosine) + self._point(2**0.5 * sine))
+            loss = loss.index_copy(-1, self.periodic, self._point(2**0.5 * cosine) + self._point(2**0.5 * sine))
         if self.more:
-            columns = list(loss.unbind(1))
+            columns = list(loss.unbind(-1))
             for field, place in self.more.items():
-                given = difference[:, field], raw[:, place], self.levels[field]
+                given = difference[..., field], raw[..., place], self.levels[field]
                 columns[field] = self.options.spread_loss(
                     self.forms[field], *given, falling=self.kinds[field] == "inverse"
                 )
-            loss = torch.stack(columns, 1)
+            loss = torch.stack(columns, -1)
         scale = counts.to(loss.dtype) / counts.sum().clamp(min=1)  # (N,)
         return scale @ loss
 

@@ -22,7 +22,7 @@ from frz.heads.descriptors import DescriptorSettings
 from frz.heads.lines import N_CURVE, curve_of, line_coordinates
 from frz.heads.nets import Standard
 from frz.heads.pooling import segment_pool, segment_softmax
-from frz.heads.rows import SCALED, RowAxis, RowHead, Rows
+from frz.heads.rows import SCALED, RowAxis, RowHead, Rows, at
 from frz.heads.settings import MemberSettings
 from frz.heads.slots import columns_of, owners
 from frz.store.ragged import edges
@@ -61,7 +61,9 @@ class VectorSettings(DescriptorSettings):
                 raise ValueError(f"{what} name something twice: {', '.join(names)}")
         for name in self.log_variances:
             if name not in self.inputs:
-                raise ValueError(f"log_variances name {name!r}, none of the inputs; {nearest(name, self.inputs)}")
+                raise ValueError(
+                    f"log_variances name {name!r}, which is none of the inputs; {nearest(name, self.inputs)}"
+                )
         if self.line and self.rows == "event":
             raise ValueError("line is about the hits of a slot; leave it out with rows: event")
         return self
@@ -76,6 +78,8 @@ class VectorHead(RowHead):
     schema : Schema
         Of the feature store.
     """
+
+    takes_stacked_rows = True
 
     def __init__(self, config: MemberSettings, schema: Schema) -> None:
         assert isinstance(config, VectorSettings)
@@ -124,25 +128,39 @@ class VectorHead(RowHead):
 
     def features(self, events: EventArrays, rows: Rows) -> EventArrays:
         """Join what is the member's own, what it holds, and how its hits bend."""
-        n_row, pieces = len(rows.row), [self._values(events, name, rows.row) for name in self.own]
+        stored = {
+            name: torch.from_numpy(np.require(events[name], requirements=["C", "W"])) for name in self.vectors.inputs
+        }
+        weights = torch.from_numpy(rows.pairs["pair/weight"]) if self.uses_pairs else None
+        return {f"{self.axis}/vector": self._vector(stored, weights, events, rows).numpy()}
+
+    def carried(self, features: Batch, events: EventArrays, rows: Rows) -> Batch:
+        """The same; no gradient passes how the hits bend."""
+        weights = self.weights_of(features, rows) if self.uses_pairs else None
+        return {f"{self.axis}/vector": self._vector(features, weights, events, rows)}
+
+    def _vector(self, inputs: Batch, weights: Tensor | None, events: EventArrays, rows: Rows) -> Tensor:
+        """Vectors (R, V) of the kept members, from the inputs as tensors and the weights (P,) of the pairs of slots."""
+        pieces = [self._matrix(name, at(inputs[name], rows.row)) for name in self.own]
         for name in self.pooled:
             if self.axis == "slot":
-                values = self._values(events, name, rows.pairs["pair/row"])
-                weights, offsets = torch.from_numpy(rows.pairs["pair/weight"]), rows.pairs["pair/offsets"]
+                assert weights is not None
+                values, shares = self._matrix(name, at(inputs[name], rows.pairs["pair/row"])), weights
+                offsets = rows.pairs["pair/offsets"]
             else:
-                values, offsets = self._values(events, name), edges(events, self.schema, axis_of(name))
-                weights = torch.ones(len(values))
-            owner = torch.from_numpy(owners(offsets))
-            pieces.append(pool(torch.from_numpy(values), weights, owner, n_row, self.vectors).numpy())
+                values, offsets = self._matrix(name, inputs[name]), edges(events, self.schema, axis_of(name))
+                shares = values.new_ones(len(values))
+            owner = torch.from_numpy(owners(offsets)).to(values.device)
+            pieces.append(pool(values, shares, owner, len(rows.row), self.vectors))
         if self.line_columns:
-            pieces.append(self._curve(events, rows.pairs))
-        return {f"{self.axis}/vector": np.concatenate(pieces, 1)}
+            device = inputs[self.vectors.inputs[0]].device
+            pieces.append(torch.from_numpy(self._curve(events, rows.pairs)).to(device))
+        return torch.cat(pieces, 1)
 
-    def _values(self, events: EventArrays, name: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Some rows (default all) of an input, as a matrix; of ln sigma^2, sigma."""
-        values = matrix(events[name] if rows is None else events[name][rows])
-        # a mapped array is read-only, and torch has no read-only tensors
-        return np.exp(values / 2) if name in self.vectors.log_variances else np.require(values, requirements="W")
+    def _matrix(self, name: str, values: Tensor) -> Tensor:
+        """Rows of an input as a matrix; of ln sigma^2, sigma."""
+        found = matrix(values)
+        return (found / 2).exp() if name in self.vectors.log_variances else found
 
     def _curve(self, events: EventArrays, pairs: EventArrays) -> NDArray[np.float32]:
         x, y = (events[SCALED][pairs["pair/row"], c].astype(np.float64) for c in self.line_columns)
@@ -205,6 +223,6 @@ def width_of(schema: Schema, name: str) -> int:
     return prod(schema.arrays[name].shape)
 
 
-def matrix(values: NDArray[np.generic]) -> NDArray[np.float32]:
+def matrix(values: Tensor) -> Tensor:
     """Values (rows, ...) as float32 (rows, D)."""
-    return values.reshape(len(values), prod(values.shape[1:])).astype(np.float32, copy=False)
+    return values.reshape(len(values), prod(values.shape[1:])).float()

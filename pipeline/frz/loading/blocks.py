@@ -39,6 +39,8 @@ class Window(NamedTuple):
     batches: Plan
     positions: NDArray[np.int64]
     """In the order of the store, each once; some of no batch may lie between."""
+    rows: Plan
+    """Where the events of each batch stand among `positions`."""
 
 
 class PreparedEvents:
@@ -109,8 +111,7 @@ class PreparedEvents:
             pieces = range(0, len(window.positions), READ_EVENTS)
             events = (self._reader.events(window.positions[i : i + READ_EVENTS], self._names) for i in pieces)
             arrays = buffers[number % 2].fill(events, len(pieces))
-            rows = [np.searchsorted(window.positions, batch) for batch in window.batches]
-            return HeldEvents(arrays.items(), self._reader.schema, HOST), rows
+            return HeldEvents(arrays.items(), self._reader.schema, HOST), window.rows
 
         try:
             with closing(ahead(enumerate(windows(plan, start, self._window, together)), read, n=1)) as held:
@@ -179,10 +180,13 @@ def windows(plan: Plan, start: int, n_events: int, together: int = 1) -> Iterato
     for first, last in zip(edges.tolist(), np.minimum(edges, len(plan)).tolist()[1:], strict=False):
         if last > start:
             batches = plan[max(first, start) : last]
-            used = np.unique(np.concatenate(batches))
-            breaks = np.flatnonzero(np.diff(used) > GAP + 1)
-            begins, ends = used[np.append(0, breaks + 1)], used[np.append(breaks, -1)] + 1
-            yield Window(batches, ragged.spread(begins, ends)[0])
+            used, place = np.unique(np.concatenate(batches), return_inverse=True)
+            steps = np.diff(used, prepend=used[:1])
+            breaks = np.flatnonzero(steps > GAP + 1)
+            begins, ends = used[np.append(0, breaks)], used[np.append(breaks - 1, -1)] + 1
+            rows = np.cumsum(np.where(steps > GAP + 1, 1, steps))[place]
+            cuts = np.cumsum([len(batch) for batch in batches])[:-1]
+            yield Window(batches, ragged.spread(begins, ends)[0], np.split(rows, cuts))
 
 
 def _event_bytes(reader: Reader, names: Iterable[str]) -> float:

@@ -14,8 +14,10 @@ from frz.lineage import Fingerprint, fingerprint
 from frz.store.schema import Schema
 from frz.training.checkpoint import freeze, load, load_into
 
-HEAD_PREFIXES = ("head.", "heads.")
-"""Tensors that a fine-tuned checkpoint holds beside the backbone's; left out by name."""
+FINE_TUNED = "finetuned_head."
+"""What begins so in the weights of a fine-tuned backbone is the head's that it was tuned with."""
+HEAD_PREFIXES = (FINE_TUNED, "head.", "heads.", "cls_head.", "classifier.")
+"""Tensors of a head that a checkpoint holds beside the backbone's, as fine-tuned ones do; left out by name."""
 
 
 class BackboneCard(StrictModel):
@@ -28,7 +30,7 @@ class BackboneCard(StrictModel):
     event_schema: Schema
     """Of the data set it was trained on."""
     data: dict[str, Any]
-    """Name, version and hash of that data set."""
+    """Name, version, hash and split of that data set; `earlier`: the same of others that weights it began with saw."""
 
 
 class FrozenBackbone:
@@ -52,7 +54,7 @@ class FrozenBackbone:
         self.path = path
         self.card = BackboneCard.model_validate(meta["backbone"])
         self.module = build(self.card, schema)
-        self.left_out = load_into(self.module, tensors, str(path), HEAD_PREFIXES)
+        self.report = load_into(self.module, tensors, str(path), HEAD_PREFIXES)
         self.n_parameters = freeze(self.module)
         self.fingerprint = fingerprint_of(self.module.state_dict(), self.card.family, self.card.model)
         self.device = device
@@ -64,6 +66,11 @@ class FrozenBackbone:
                 way_out="the file was changed after training; take another checkpoint",
             )
         self.module.to(device)
+
+
+def seen_before(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The data set in a backbone's card, and those before it: what whoever begins with its weights has seen too."""
+    return [{key: value for key, value in data.items() if key != "earlier"}, *data.get("earlier", ())]
 
 
 def build(card: BackboneCard, schema: Schema | None = None) -> Backbone:

@@ -1,5 +1,7 @@
 """K heads of one shape as one module: parameters (K, ...), one forward and one backward for all of them.
 
+Heads that say that they can (`takes_stacked_rows`) run on stacked layers as they are, others under `torch.vmap`.
+
 Every head sees what it would see alone: its initial weights, its constants, and its own dropout masks, drawn from
 its own generator in the order in which torch draws them for a head trained alone. Heads never mix: what is not
 finite in one stays in it.
@@ -8,15 +10,15 @@ finite in one stays in it.
 # Axes: K heads.
 
 import copy
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Container, Mapping, Sequence
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from frz.heads.contract import Batch, Head
-from frz.sweep.layers import convert
+from frz.sweep.layers import Form, convert, is_known
 
 PREFIX = "head."
 
@@ -54,11 +56,14 @@ class Masks:
         """Masks (K, *shape), 0 or 1 / (1 - p); a head with p = 0 draws nothing."""
         rates = self._rates[layer]
         masks = torch.empty((len(rates), *shape), device=self._device)
+        doubles = torch.empty(shape, dtype=torch.float64) if self._device.type == "cpu" and draws_doubles() else None
         for mask, p, generator in zip(masks.unbind(), rates, self._generators, strict=True):
-            if p:
+            if not p:
+                mask.fill_(1)
+            elif doubles is None:
                 mask.bernoulli_(1 - p, generator=generator)
             else:
-                mask.fill_(1)
+                torch.lt(doubles.uniform_(generator=generator), 1 - p, out=mask)
         kept = torch.tensor([1 - p for p in rates], device=self._device)
         return masks.div_(kept.view(-1, *(1,) * len(shape)))
 
@@ -66,6 +71,17 @@ class Masks:
         """Go on with these heads."""
         self._generators = [self._generators[row] for row in rows]
         self._rates = {name: [values[row] for row in rows] for name, values in self._rates.items()}
+
+
+@cache
+def draws_doubles() -> bool:
+    """Whether `bernoulli_` is nothing but `uniform < p` in double precision, which is drawn faster so.
+
+    Not on Intel's processors, where MKL draws it.
+    """
+    p, one, other = 0.5, torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    drawn = torch.empty(1000).bernoulli_(p, generator=one)
+    return torch.equal(drawn, (torch.empty(1000, dtype=torch.float64).uniform_(generator=other) < p).float())
 
 
 class Stack:
@@ -84,10 +100,17 @@ class Stack:
     def __init__(self, heads: Sequence[Head], seeds: Sequence[int], device: torch.device) -> None:
         self.module = _Loss(copy.deepcopy(heads[0])).to(device)
         named = [(dict(head.named_parameters()), dict(head.named_buffers())) for head in heads]
-        self.parameters: dict[str, Tensor] = {}
-        for name, parameter in heads[0].named_parameters():
-            stacked = torch.stack([parameters[name].detach() for parameters, _ in named]).to(device)
-            self.parameters[PREFIX + name] = stacked.requires_grad_(parameter.requires_grad)
+        frozen = {PREFIX + name for name, value in heads[0].named_parameters() if not value.requires_grad}
+        stacked = {
+            PREFIX + name: torch.stack([parameters[name].detach() for parameters, _ in named]).to(device)
+            for name in named[0][0]
+        }
+        self.shapes = {name: value.shape[1:] for name, value in stacked.items() if name not in frozen}
+        """Of one head's trainable parameters, in the order of the columns of `weights`."""
+        self.weights = torch.cat([stacked[name].flatten(1) for name in self.shapes], 1)
+        """Trainable parameters (K, P); `parameters` are views of it."""
+        self._frozen = {name: stacked[name] for name in frozen}
+        self.parameters = self._views()
         # Constants that all heads share stay as they are: operations on them alone are done once.
         self.shared: dict[str, Tensor] = {}
         self.buffers: dict[str, Tensor] = {}
@@ -100,7 +123,38 @@ class Stack:
                 self.shared[PREFIX + name] = value.clone().to(device)
         self.n_heads = len(heads)
         self.masks = Masks(seeds, _rates(heads), device)
-        convert(self.module, self.masks.draw, single=self.n_heads == 1)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Give the module the form that suits the heads there are."""
+        self.form: Form = "single" if self.n_heads == 1 else "outright" if self._needs_no_vmap() else "vmap"
+        convert(self.module, self.masks.draw, self.form)
+        for name, value in self.parameters.items() if self.form == "outright" else ():
+            owner, _, last = name.rpartition(".")
+            self.module.get_submodule(owner)._parameters[last] = value  # type: ignore[assignment]
+
+    def _needs_no_vmap(self) -> bool:
+        owners = (part for part in self.module.modules() if part._parameters)
+        return self.module.head.takes_stacked_rows and not self.buffers and all(is_known(part) for part in owners)
+
+    def _views(self) -> dict[str, Tensor]:
+        trained = {name: value.requires_grad_() for name, value in unpacked(self.weights, self.shapes).items()}
+        return trained | self._frozen
+
+    @property
+    def trained(self) -> list[Tensor]:
+        """Trainable parameters (K, ...), in the order of the columns of `weights`."""
+        return [self.parameters[name] for name in self.shapes]
+
+    def columns(self, names: Container[str]) -> list[slice]:
+        """Columns of the named parameters, a slice each."""
+        found: list[slice] = []
+        end = 0
+        for name, shape in self.shapes.items():
+            begin, end = end, end + shape.numel()
+            if name in names:
+                found.append(slice(begin, end))
+        return found
 
     def train(self, mode: bool) -> None:
         """Draw dropout masks, or not."""
@@ -112,6 +166,9 @@ class Stack:
             every = {name: value.squeeze(0) for name, value in {**self.parameters, **self.buffers}.items()}
             loss, parts = self._one(every, {}, batch=batch)
             return loss.unsqueeze(0), {name: part.detach().unsqueeze(0) for name, part in parts.items()}
+        if self.form == "outright":
+            losses, parts = self.module(batch)
+            return losses, parts
         call = partial(self._one, batch=batch)
         losses, parts = torch.vmap(call, randomness="error")(self.parameters, self.buffers)
         return losses, {name: part.detach() for name, part in parts.items()}
@@ -130,12 +187,20 @@ class Stack:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these heads, closed up."""
-        for name, value in self.parameters.items():
-            self.parameters[name] = value.detach()[rows].requires_grad_(value.requires_grad)
+        self.weights = self.weights[rows]
+        self._frozen = {name: value[rows] for name, value in self._frozen.items()}
+        self.parameters = self._views()
         self.buffers = {name: value[rows] for name, value in self.buffers.items()}
         self.masks.keep(rows)
         self.n_heads = len(rows)
-        convert(self.module, self.masks.draw, single=self.n_heads == 1)
+        self._settle()
+
+
+def unpacked(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Parameters (K, *shape) by name that lie side by side in `flat` (K, P): views."""
+    widths = [shape.numel() for shape in shapes.values()]
+    columns = torch.split(flat.detach(), widths, 1)
+    return {name: part.view(len(flat), *shape) for (name, shape), part in zip(shapes.items(), columns, strict=True)}
 
 
 BUDGET = 128 << 20

@@ -83,7 +83,7 @@ class Team:
         names = {PREFIX + name for name, value in heads[0].named_parameters() if id(value) in decayed}
         trainer = members[0].trainer
         decay = [member.trainer.weight_decay for member in members]
-        self.optimiser = StackedAdamW(self.stack.parameters, names, decay, trainer.betas, trainer.eps)
+        self.optimiser = StackedAdamW(self.stack.weights, self.stack.columns(names), decay, trainer.betas, trainer.eps)
         self._measure, self._steps = measure, 0
         self._log, self._val = _Log(), _Log()
 
@@ -101,8 +101,7 @@ class Team:
             return torch.empty(0)
         self.stack.train(True)
         losses, parts = self.stack.losses(batch)
-        self.optimiser.zero_grad()
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        self.optimiser.take(torch.autograd.grad(losses.sum(), self.stack.trained))
         values = {**parts, "loss": losses.detach()}
         norms = self.optimiser.norms()
         limits = [course.member.trainer.clip_norm for course in self.courses]
@@ -192,7 +191,7 @@ class Team:
         self.courses = [self.courses[row] for row in rows]
         if rows:
             self.stack.keep(rows)
-            self.optimiser.keep(rows, self.stack.parameters)
+            self.optimiser.keep(rows, self.stack.weights)
             self._log.keep(rows)
             self._val.keep(rows)
 

@@ -7,9 +7,9 @@ format's writer gives several in any order. Nothing is ever unpickled.
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -87,9 +87,54 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, meta
 
 
+class LoadReport(NamedTuple):
+    """How tensors fit the state dict of a module, by name."""
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    """That the module wants."""
+    unexpected: tuple[str, ...]
+    """That it does not know."""
+    misfits: tuple[str, ...]
+    """Of another shape or dtype: `name: float32 (3,) in the file, float32 (4,) in the model`."""
+    left_out: tuple[str, ...]
+    """That it does not know and shall not: heads."""
+
+    @property
+    def fault(self) -> str:
+        """What does not fit, in a line; '' if all does."""
+        kinds = {"missing": self.missing, "unexpected": self.unexpected, "mis-shaped": self.misfits}
+        return "; ".join(f"{len(names)} {kind} ({_listed(names)})" for kind, names in kinds.items() if names)
+
+    def __str__(self) -> str:
+        told = f"{len(self.loaded)} tensors loaded"
+        return f"{told}, {len(self.left_out)} of heads left out ({_listed(self.left_out)})" if self.left_out else told
+
+
+def compare(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ignore_prefixes: Iterable[str] = ()
+) -> LoadReport:
+    """How `tensors` fit what is `expected`; those that are not and begin with one of the prefixes are left out."""
+    prefixes = tuple(ignore_prefixes)
+    shared = sorted(expected.keys() & tensors.keys())
+    misfits = {
+        name: f"{name}: {_form(tensors[name])} in the file, {_form(expected[name])} in the model"
+        for name in shared
+        if _form(tensors[name]) != _form(expected[name])
+    }
+    strange = sorted(tensors.keys() - expected.keys())
+    return LoadReport(
+        loaded=tuple(name for name in shared if name not in misfits),
+        missing=tuple(sorted(expected.keys() - tensors.keys())),
+        unexpected=tuple(name for name in strange if not name.startswith(prefixes)),
+        misfits=tuple(misfits.values()),
+        left_out=tuple(name for name in strange if name.startswith(prefixes)),
+    )
+
+
 def load_into(
     module: nn.Module, tensors: Mapping[str, Tensor], where: str, ignore_prefixes: Iterable[str] = ()
-) -> tuple[str, ...]:
+) -> LoadReport:
     """Fill `module` with `tensors`, or change nothing and say all that does not fit.
 
     Parameters
@@ -105,33 +150,23 @@ def load_into(
 
     Returns
     -------
-    tuple of str
-        Names that were left out.
+    LoadReport
+        Without fault.
 
     Raises
     ------
     CheckpointError
         Listing missing, unexpected and mis-shaped tensors by name.
     """
-    prefixes = tuple(ignore_prefixes)
     expected: dict[str, Tensor] = module.state_dict()
-    left_out = tuple(sorted(name for name in tensors if name not in expected and name.startswith(prefixes)))
-    missing = sorted(set(expected) - set(tensors))
-    unexpected = sorted(set(tensors) - set(expected) - set(left_out))
-    misfits = [
-        f"{name}: {_form(tensors[name])} in the file, {_form(value)} in the model"
-        for name, value in sorted(expected.items())
-        if name in tensors and _form(tensors[name]) != _form(value)
-    ]
-    kinds = {"missing": missing, "unexpected": unexpected, "mis-shaped": misfits}
-    report = "; ".join(f"{len(names)} {kind} ({_listed(names)})" for kind, names in kinds.items() if names)
-    if report:
-        way_out = "build the model with the config that stands in the checkpoint"
-        raise CheckpointError(f"weights do not fit the model: {report}", where=where, way_out=way_out)
+    report = compare(expected, tensors, ignore_prefixes)
+    if report.fault:
+        way_out = "put a whole checkpoint of this very model there, or name another one"
+        raise CheckpointError(f"weights do not fit the model: {report.fault}", where=where, way_out=way_out)
     with torch.no_grad():
         for name, value in expected.items():
             value.copy_(tensors[name])
-    return left_out
+    return report
 
 
 def freeze(module: nn.Module) -> int:
@@ -178,6 +213,6 @@ def _form(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(names[:LISTED])
     return shown if len(names) <= LISTED else f"{shown} and {len(names) - LISTED} more"

@@ -42,7 +42,8 @@ class Ema:
         rest = 1.0 - ema_decay(self._decay, self._warmup, step)
         averages: list[Tensor] = []
         values: list[Tensor] = []
-        buffers = {name for name, _ in module.named_buffers()}
+        kept = module.state_dict(keep_vars=True).items()
+        buffers = {name for name, value in kept if not isinstance(value, nn.Parameter)}
         for name, value in module.state_dict().items():
             average = self.tensors[name]
             if not value.is_floating_point():

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from frz.config import StrictModel, import_extra
 from frz.errors import TrainingError
 
+LR_FACTOR = "lr_factor"
+"""Entry of a parameter group: its share of the rate."""
 NORMS = (
     nn.LayerNorm,
     nn.GroupNorm,
@@ -49,7 +51,7 @@ def build_optimiser(
     config : OptimiserConfig
         Which one; a schedule-free one has the first of `betas` above 0.
     module : nn.Module
-        What it moves.
+        What it moves. Its attribute `lr_factors`, if it has one, says by submodule at which share of the rate.
     schedule_free : bool
         The schedule-free form of `adamw` or `sgd`, by the package schedulefree.
 
@@ -63,8 +65,7 @@ def build_optimiser(
     decayed, plain = split_parameters(module)
     if not decayed and not plain:
         raise TrainingError("the module has no trainable parameter", way_out="unfreeze a part of it")
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
+    groups = _by_factor(module, config.lr, [{"params": decayed}, {"params": plain, "weight_decay": 0.0}])
     betas = config.betas or ((0.9, 0.99) if config.optimiser == "lion" else (0.9, 0.999))
     lr, decay = config.lr, config.weight_decay
     # one kernel for all parameters, several times faster with many small ones; it walks memory without
@@ -87,6 +88,20 @@ def build_optimiser(
             return Lion(groups, lr=lr, betas=betas, weight_decay=decay)
         case "sgd":
             return torch.optim.SGD(groups, lr=lr, momentum=betas[0], weight_decay=decay)
+
+
+def _by_factor(module: nn.Module, lr: float, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The groups, cut into those that move at the same share of the rate; empty ones left out."""
+    factors: dict[int, float] = {}
+    for part, factor in getattr(module, "lr_factors", {}).items():
+        factors |= {id(parameter): factor for parameter in module.get_submodule(part).parameters()}
+    cut: list[dict[str, Any]] = []
+    for group in groups:
+        by_factor: dict[float, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            by_factor.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
+        cut += [{**group, "params": some, "lr": lr * factor, LR_FACTOR: factor} for factor, some in by_factor.items()]
+    return cut
 
 
 def hold_average(optimiser: torch.optim.Optimizer, average: bool) -> None:

@@ -25,6 +25,7 @@ from pydantic import Field
 from torch.optim import Optimizer
 
 from frz.config import StrictModel
+from frz.training.optimisers import LR_FACTOR
 
 
 class ScheduleConfig(StrictModel):
@@ -106,9 +107,9 @@ class Schedule:
 
 
 def set_lr(optimiser: Optimizer, lr: float) -> None:
-    """Give every parameter group the rate `lr`."""
+    """Give every parameter group the rate `lr`, or its own share of it."""
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get(LR_FACTOR, 1.0)
 
 
 def _curve(config: ScheduleConfig, t: int, n: int, epoch: int) -> float:

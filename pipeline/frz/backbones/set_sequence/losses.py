@@ -3,8 +3,6 @@
 Axes: B sets, M padded size; first member index: decoded, second: true; D features, S sets (flat).
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -53,11 +51,6 @@ def sinkhorn(distance: Tensor, keep: Tensor, epsilon: float, steps: int) -> Tens
             right = (weight - (kernel + left[:, :, None]).logsumexp(1)).masked_fill(~keep, 0.0)
         plan = (kernel + left[:, :, None] + right[:, None]).exp()
     return (plan * distance.masked_fill(~both, 0.0)).sum((1, 2))
-
-
-def joined(distances: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Weighted sum of the losses of the views."""
-    return torch.stack([weights[name] * value for name, value in distances.items()]).sum(0)
 
 
 def spread(decoded: Tensor, keep: Tensor) -> Tensor:

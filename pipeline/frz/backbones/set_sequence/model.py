@@ -19,14 +19,14 @@ from frz.backbones import padding
 from frz.backbones.contract import Backbone, Batch
 from frz.backbones.set_sequence import losses, pooling
 from frz.backbones.set_sequence.decoder import SetDecoder
-from frz.backbones.set_sequence.encoder import STEP, Posterior, SetEncoder, sample
+from frz.backbones.set_sequence.encoder import Posterior, SetEncoder, sample
 from frz.backbones.set_sequence.levels import observations
 from frz.backbones.set_sequence.moments import Moments, TrimmedMoments
 from frz.backbones.set_sequence.sequence import STATIC, Sequence, Statics
 from frz.backbones.set_sequence.settings import SetSequenceConfig
 from frz.backbones.set_sequence.tasks import Forecast, Supervised
 from frz.backbones.set_sequence.times import TimeFeatures
-from frz.backbones.set_sequence.tokens import TABLE, VALUE, VARIABLE, Tokens
+from frz.backbones.set_sequence.tokens import PROBABILITIES, TABLE, VALUE, VARIABLE, Tokens
 from frz.errors import ConfigError
 from frz.store.schema import Array, EventArrays, Schema
 
@@ -171,6 +171,8 @@ class SetSequence(Backbone):
                 of_scores.see(np.log1p(np.where(rows < 0, np.nan, rows)))
             if TABLE in self.constants:
                 self.tokens.table.copy_(torch.from_numpy(np.asarray(arrays[TABLE], np.float32)))
+        if self.tokens.by_rank:
+            self.tokens.knots.copy_(torch.from_numpy(of_values.quantiles(PROBABILITIES)))
         for module, moments in ((self.tokens, of_values), (self.statics, of_static), (self.supervised, of_scores)):
             if module is not None:
                 mean, width = moments.result()
@@ -215,7 +217,7 @@ class SetSequence(Backbone):
             parts["kl"], measures = (found.state.sum() + found.pooled.sum()) * 0.0, {}
         if self.decoder is not None:
             for name, value in self._reconstruct(batch, elements, found).items():
-                parts[f"reconstruction/{name}"] = config.reconstruction.weight * value
+                parts[f"reconstruction/{name}"] = value
         if self.forecast is not None:
             first = _first_set(batch["set/offsets"])
             loss = self.forecast(found.state, first, elements.owner, elements.variable, elements.scaled)
@@ -295,35 +297,16 @@ class SetSequence(Backbone):
         return weight
 
     def _reconstruct(self, batch: Batch, elements: _Elements, found: _Encoded) -> dict[str, Tensor]:
-        """Losses of the decoded sets, averaged over sets that have elements, each with its weight within the whole."""
-        settings, decoder = self.config.reconstruction, self.decoder
-        assert decoder is not None
+        """Losses of the decoded sets: of those that have elements, or of a share of them in training."""
+        assert self.decoder is not None
         sizes = elements.offsets.diff()
-        chosen = sizes > 0
-        if self.training and settings.share < 1:
-            chosen &= torch.rand(len(sizes), device=sizes.device) < settings.share
+        chosen, share = sizes > 0, self.config.reconstruction.share
+        if self.training and share < 1:
+            chosen &= torch.rand(len(sizes), device=sizes.device) < share
         shown = elements.where(chosen[elements.owner])
         # The target must not follow the model: it could shrink to nothing.
         true = self.tokens(shown.variable, shown.scaled).detach()
-        source = self._source(batch, found)[chosen]
-        ends = sizes[chosen].cumsum(0)
-        buckets = padding.cut(torch.cat((ends.new_zeros(1), ends)), STEP, split=True)
-        weights = {"direction": settings.direction, "magnitude": settings.magnitude, "full": settings.full}
-        sums: dict[str, Tensor] = {name: source.sum() * 0.0 for name in (*weights, "variance")}
-        for bucket in buckets:
-            decoded = decoder(bucket, source[bucket.events]).float()
-            keep = bucket.keep
-            if keep is None:
-                keep = torch.ones(decoded.shape[:2], dtype=torch.bool, device=decoded.device)
-            for name, distance in losses.views(decoded, bucket.pad(true).float()).items():
-                if settings.matching == "chamfer":
-                    each = losses.chamfer(distance, keep)
-                else:
-                    each = losses.sinkhorn(distance, keep, settings.sinkhorn_epsilon, settings.sinkhorn_steps)
-                sums[name] = sums[name] + weights[name] * each.sum()
-            sums["variance"] = sums["variance"] - settings.variance * losses.spread(decoded, keep).sum()
-        count = max(len(ends), 1)
-        return {name: value / count for name, value in sums.items()}
+        return self.decoder.losses(self._source(batch, found)[chosen], true, sizes[chosen])
 
     def _source(self, batch: Batch, found: _Encoded) -> Tensor:
         """What each set is decoded from (S, D)."""

@@ -60,15 +60,27 @@ class TrimmedMoments:
     def result(self) -> tuple[Float, Float]:
         """Mean and width (V,): 0 and 1 of a variable without values, width 1 of one that does not vary."""
         mean, width = np.zeros(self._n_variable), np.zeros(self._n_variable)
-        codes, values = np.concatenate(self._codes), np.concatenate(self._values)
-        order = np.lexsort((values, codes))
-        bounds = np.searchsorted(codes[order], np.arange(self._n_variable + 1))
-        for variable, (first, last) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-            cut = int(TRIM * (last - first))
-            inner = values[order[first + cut : last - cut]]
+        for variable, values in enumerate(self._sorted()):
+            cut = int(TRIM * len(values))
+            inner = values[cut : len(values) - cut]
             if len(inner):
                 mean[variable], width[variable] = inner.mean(), inner.std()
         return mean, _width(width, mean)
+
+    def quantiles(self, at: Float) -> Float:
+        """Quantiles (V, K) at probabilities (K,); zeros of a variable without values."""
+        found = np.zeros((self._n_variable, len(at)))
+        for variable, values in enumerate(self._sorted()):
+            if len(values):
+                found[variable] = np.quantile(values, at)
+        return found
+
+    def _sorted(self) -> list[Float]:
+        """The values of each variable, in order."""
+        codes, values = np.concatenate(self._codes), np.concatenate(self._values)
+        order = np.lexsort((values, codes))
+        bounds = np.searchsorted(codes[order], np.arange(1, self._n_variable))
+        return np.split(values[order], bounds)
 
 
 def _width(spread: Float, mean: Float) -> Float:

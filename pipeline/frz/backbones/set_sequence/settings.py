@@ -103,6 +103,9 @@ class SetSequenceConfig(StrictModel):
     token: Literal["shifted", "product"] = "shifted"
     """An element is direction * value + identity; `product`, as the original, leaves the identity out: an element at
     the mean of its variable is then the zero vector."""
+    scaling: Literal["standard", "quantile"] = "standard"
+    """Values enter as (value - mean) / width, without extremes, or as the normal score of their rank among the
+    training stays' values of that variable, which knows no skew and no units."""
     clip: float = Field(default=5.0, gt=0)
     """Standardised values are kept within +- this."""
 

@@ -7,6 +7,7 @@ a value at the mean of its variable still says which variable it is.
 Axes: N elements (flat), V variables, R width of a given embedding, D features.
 """
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,8 @@ from frz.backbones.set_sequence.settings import SetSequenceConfig
 
 VARIABLE, VALUE = "element/variable", "element/value"
 TABLE = "variable/embedding"
+PROBABILITIES = np.linspace(0.005, 0.995, 100)
+"""Quantiles between which values are ranked."""
 
 
 class Tokens(nn.Module):
@@ -31,6 +34,8 @@ class Tokens(nn.Module):
 
     mean: Tensor
     width: Tensor
+    scores: Tensor
+    knots: Tensor
     table: Tensor
 
     def __init__(self, config: SetSequenceConfig, n_variable: int, table_width: int | None) -> None:
@@ -39,6 +44,11 @@ class Tokens(nn.Module):
         self.n_variable = n_variable
         self.register_buffer("mean", torch.zeros(n_variable))
         self.register_buffer("width", torch.ones(n_variable))
+        scores = torch.special.ndtri(torch.from_numpy(PROBABILITIES)).float()
+        self.register_buffer("scores", scores, persistent=False)
+        self.by_rank = config.scaling == "quantile"
+        if self.by_rank:
+            self.register_buffer("knots", torch.zeros(n_variable, len(PROBABILITIES)))
         self.learned = nn.Parameter(torch.randn(n_variable, config.dim)) if table_width is None else None
         if table_width is not None:
             self.register_buffer("table", torch.zeros(n_variable, table_width))
@@ -49,8 +59,26 @@ class Tokens(nn.Module):
 
     def scale(self, variable: Tensor, value: Tensor) -> Tensor:
         """Standardised values (N,), within +- clip, of codes (N,) int64 and raw values (N,)."""
-        scaled = (value.float() - self.mean.index_select(0, variable)) / self.width.index_select(0, variable)
+        if self.by_rank:
+            scaled = self._normal_score(variable, value.float())
+        else:
+            scaled = (value.float() - self.mean.index_select(0, variable)) / self.width.index_select(0, variable)
         return scaled.clamp(-self.clip, self.clip)
+
+    def _normal_score(self, variable: Tensor, value: Tensor) -> Tensor:
+        """Normal quantile of the share of training values below (N,), in straight lines between the knots.
+
+        Of a value that is several quantiles at once (a score of few grades): the middle between first and last.
+        """
+        knots = self.knots.index_select(0, variable)  # (N, K)
+        ends = []
+        for above in ((knots < value[:, None]).sum(1), (knots <= value[:, None]).sum(1)):
+            low, high = (above - 1).clamp(min=0), above.clamp(max=knots.shape[1] - 1)
+            x0, x1 = (knots.gather(1, at[:, None]).squeeze(1) for at in (low, high))
+            part = torch.where(x1 > x0, (value - x0) / (x1 - x0).clamp(min=1e-30), 0.0).clamp(0, 1)
+            z0, z1 = self.scores[low], self.scores[high]
+            ends.append(z0 + part * (z1 - z0))
+        return 0.5 * (ends[0] + ends[1])
 
     def forward(self, variable: Tensor, scaled: Tensor) -> Tensor:
         """Tokens (N, D) of codes (N,) and standardised values (N,)."""
