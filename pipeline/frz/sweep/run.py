@@ -31,6 +31,7 @@ from frz.sweep.space import Point, SweepConfig, expand
 from frz.sweep.team import Course
 from frz.training.distributed import joined
 from frz.training.lock import only_writer
+from frz.training.monitor import Monitor
 from frz.training.record import METRICS, Metrics
 
 RESULTS = "results.json"
@@ -239,19 +240,19 @@ def _finished(member: Member, card: Mapping[str, Any], ours: bool, how: str = ""
 
 
 def _outcome(member: Member, status: str, lines: list[dict[str, float | None]]) -> Outcome:
-    monitor = member.trainer.monitor
-    if monitor == "val/loss" and lines and not any(monitor in line for line in lines):
-        monitor = "train/loss"  # stands in for it, as in a run alone
-    scores = [value for line in lines if (value := line.get(monitor)) is not None]  # heads of a pass monitor a loss
+    # without validation events the training loss stands in, as in a run alone
+    monitor = Monitor(member.trainer, not lines or any("val/loss" in line for line in lines))
+    best = min((value for line in lines if (value := monitor.value(line)) is not None), default=None)
     return Outcome(
         name=member.name,
         run=member.run.folder.name,
         chosen=member.point.chosen,
         seed=member.trainer.seed,
         status=status,
-        score=min(scores) if scores else None,
+        score=-best if best is not None and monitor.mode == "max" else best,
         epochs=int(lines[-1]["epoch"] or 0) if lines else 0,
         metrics={},
         lines=lines,
-        monitor=monitor,
+        monitor=monitor.name,
+        monitor_mode=monitor.mode or "min",
     )

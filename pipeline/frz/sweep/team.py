@@ -151,14 +151,14 @@ class Team:
 
     def _measured(self, course: Course, row: int, line: Metrics) -> Metrics:
         """What a head's monitor asks for beside the loss and its parts, as `frz.training.validation` does."""
-        monitor = course.standing.monitor
-        if self._measure is None or monitor.name in line or not monitor.name.startswith("val/"):
-            return {}
-        head = course.member.run.head
-        head.load_state_dict(self.stack.state(row))
-        found = {f"val/{name}": _number(value) for name, value in self._measure(head).items()}
-        monitor.check({**line, **(named := monitor.named(found))})
-        return named
+        monitor, found = course.standing.monitor, dict[str, float | None]()
+        if self._measure is not None and monitor.name not in line:
+            head = course.member.run.head
+            head.load_state_dict(self.stack.state(row))
+            found = monitor.named({f"val/{name}": _number(value) for name, value in self._measure(head).items()})
+        parts = [name for name in line if name.startswith(("val/", "train/"))]
+        monitor.check([*parts, *found], parts)
+        return found
 
     def _judge(self, course: Course, row: int, line: Metrics) -> None:
         course.lines.append(line)
