@@ -70,7 +70,7 @@ class HalvingConfig(StrictModel):
     first: int = Field(default=1, ge=1)
     """Epochs before the first rung; each next one comes after `eta` times as many."""
     metric: str = "val/loss"
-    """Entry of `metrics.jsonl` that decides; the smaller the better."""
+    """Entry of `metrics.jsonl` that decides; which values are better is told as for `trainer.monitor`, by its name."""
 
 
 class SweepConfig(StrictModel):
@@ -205,7 +205,7 @@ def points_of(config: SweepConfig, base: Mapping[str, Any], chosen: Mapping[str,
             _set(values, SEED, told[SEED], where)
         label = "".join(f"-{labels[key]}{_text(value)}" for key, value in told.items())
         values["name"] = config.name + label
-        found.append(Point(dict(chosen), values, parse(HeadConfig, values, f"{where}: over")))
+        found.append(Point(dict(chosen), values, parse(HeadConfig, values, f"{where}: base and over")))
         if config.halving:
             _check_halving(config.halving, found[-1].config.trainer, where)
     return found
