@@ -61,6 +61,7 @@ SMALLER = {
     "stage2": {"BATCH": 10, "POOLED_BATCH": 10, "JOINT_STEPS": 1, "FROZEN_STEPS": 1},
 }
 ELSEWHERE = {
+    "icu_baseline": "test_icu_baseline",
     "reads": "test_store_benchmarks",
     "stores": "test_store_benchmarks",
     "schedules": "test_training_readme: draws a figure",
