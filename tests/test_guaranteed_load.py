@@ -150,6 +150,8 @@ def test_a_warm_start_takes_a_foreign_file_and_keeps_what_it_shall(mine):
         CheckpointError, match=r"1 mis-shaped \(decoder.queries: .*name what to leave as it is in init_"
     ):
         warm(mine, mine / "theirs.pt")
+    with pytest.raises(CheckpointError, match=r"/gone.pt: no such file; check init"):
+        warm(mine, mine / "gone.pt")
     card = warm(mine, mine / "theirs.pt", init_except=["decoder.queries"])
     one, other = (FrozenBackbone(names.weights(name, mine), CPU).module.state_dict() for name in ("tiny", "warm"))
     moved = {name for name, value in one.items() if not torch.allclose(other[name], value, atol=1e-20)}

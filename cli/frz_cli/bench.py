@@ -12,6 +12,7 @@ from frz_cli.output import emit
 
 def bench(
     config: Annotated[Path, typer.Argument(metavar="HEAD-CONFIG", help="YAML file of a head, as for train-head.")],
+    data: options.Data = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0, help="About how long to measure.")] = 60.0,
     artifacts: options.Artifacts = None,
     overrides: options.Set = None,
@@ -25,7 +26,8 @@ def bench(
     from frz.config import read_yaml
     from frz.joint.bench import bench as run
 
-    result = run(read_yaml(config, overrides or ()), root(artifacts), str(config), seconds=seconds)
+    chosen = [f"features.data={data}"] if data else []
+    result = run(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), seconds=seconds)
     emit(result if as_json else _for_people(result), as_json)
     if not as_json:
         typer.echo(f"{result['advice']}.")

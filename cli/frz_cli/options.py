@@ -13,6 +13,9 @@ Artifacts: TypeAlias = Annotated[
         "--artifacts", metavar="DIR", help="Where artifacts lie; s3://… too (default $FRZ_ARTIFACTS, else ./artifacts)."
     ),
 ]
+Data: TypeAlias = Annotated[
+    str | None, typer.Option("--data", metavar="NAME", help="Data set (muon-sim@2), in place of the config's.")
+]
 Set: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, as in trainer.max_epochs=10; repeatable."),

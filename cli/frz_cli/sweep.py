@@ -17,6 +17,7 @@ def sweep(
     features: Annotated[
         str | None, typer.Option("--features", metavar="NAME", help="Feature store, in place of the config's.")
     ] = None,
+    data: options.Data = None,
     artifacts: options.Artifacts = None,
     overrides: options.Set = None,
     as_json: options.Json = False,
@@ -27,12 +28,13 @@ def sweep(
     saved as if trained alone. The same command continues a sweep that was broken off.
     """
     from frz.artifacts import root
-    from frz.config import read_yaml
     from frz.evaluation.sweep_plots import draw
     from frz.location import location
     from frz.sweep.run import sweep as run
+    from frz.sweep.space import read_config
 
-    result = run(read_yaml(config, overrides or ()), root(artifacts), str(config), features)
+    chosen = [f"base.features.data={data}"] if data else []
+    result = run(read_config(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), features)
     result["plots"] = draw(location(result["path"]))
     if not as_json:
         shown = "points" if len(result["heads"]) > len(result["points"]) else "heads"

@@ -28,6 +28,7 @@ class Residency(StrEnum):
 
 def backbone(
     config: Config,
+    data: options.Data = None,
     tensorboard: options.Tensorboard = False,
     artifacts: options.Artifacts = None,
     overrides: options.Set = None,
@@ -42,7 +43,8 @@ def backbone(
     from frz.pretrain import train
 
     _quiet_beside_the_first()
-    chosen = ["trainer.tensorboard=true"] if tensorboard else []
+    chosen = [f"data={data}"] if data else []
+    chosen += ["trainer.tensorboard=true"] if tensorboard else []
     _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config)), as_json)
 
 
@@ -51,9 +53,7 @@ def head(
     features: Annotated[
         str | None, typer.Option("--features", metavar="NAME", help="Feature store, in place of the config's.")
     ] = None,
-    data: Annotated[
-        str | None, typer.Option("--data", metavar="NAME", help="Data set (muon-sim@2), in place of the config's.")
-    ] = None,
+    data: options.Data = None,
     tensorboard: options.Tensorboard = False,
     residency: Annotated[
         Residency | None,

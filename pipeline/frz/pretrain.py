@@ -13,7 +13,7 @@ from torch import Tensor
 from frz import artifacts as names
 from frz.backbones.contract import BACKBONES, Backbone
 from frz.config import StrictModel, digest_of, import_class, parse
-from frz.errors import TrainingError
+from frz.errors import CheckpointError, IdentityError, TrainingError
 from frz.lineage import versions
 from frz.loading.balance import balanced
 from frz.loading.frozen import HEAD_PREFIXES, BackboneCard, build, fingerprint_of, seen_before
@@ -21,7 +21,7 @@ from frz.loading.source import ReaderSource
 from frz.location import location
 from frz.progress import note
 from frz.store.reader import EventStore
-from frz.store.schema import ID, EventArrays
+from frz.store.schema import ID, EventArrays, Schema
 from frz.training import run
 from frz.training.checkpoint import load, n_trainable
 from frz.training.config import TrainerConfig
@@ -31,6 +31,8 @@ from frz.training.loop import fit, resumable
 from frz.training.record import BEST
 
 FIT_EVENTS = 2048
+WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+"""What ends so is meant as a file, not as the name of a backbone."""
 
 
 class BackboneConfig(StrictModel):
@@ -120,6 +122,7 @@ def _train(config: BackboneConfig, artifacts: Path, where: str, world: World) ->
         if not resumable(folder):
             model.fit(_events(model, store, chosen["train"]))
             if start is not None:
+                _check_columns(start, model, store.schema, config.init_except)
                 report = warm_start(model, start.tensors, str(start.path), HEAD_PREFIXES, config.init_except)
                 note(f"begins with {start.path}: {report}")
 
@@ -176,19 +179,45 @@ class Start(NamedTuple):
     """The file; of a backbone of frz its run and fingerprint."""
     earlier: list[dict[str, Any]]
     """Data sets that they were trained on, as far as the file says."""
+    schema: Schema | None
+    """Of the data set they were trained on, if they are of frz."""
 
 
 def _start(config: BackboneConfig, artifacts: Path) -> Start | None:
     if config.init is None:
         return None
     path = location(config.init)
-    path = path if path.is_file() else names.weights(config.init, artifacts)
+    if not path.is_file():
+        if path.suffix in WEIGHT_FILES:
+            raise CheckpointError("no such file", where=str(path), way_out="check init, or name a backbone")
+        path = names.weights(config.init, artifacts)
     tensors, meta = read_weights(path)
-    origin, earlier = {"checkpoint": str(path)}, []
+    origin, earlier, schema = {"checkpoint": str(path)}, [], None
     if "backbone" in meta:
         origin |= {"backbone": f"{meta['backbone']['name']}@{path.parent.name}", "fingerprint": meta["fingerprint"]}
         earlier = seen_before(meta["backbone"]["data"])
-    return Start(path, tensors, fingerprint_of(tensors, "", {}).value, origin, earlier)
+        schema = Schema.model_validate(meta["backbone"]["event_schema"])
+    return Start(path, tensors, fingerprint_of(tensors, "", {}).value, origin, earlier, schema)
+
+
+def _check_columns(start: Start, model: Backbone, schema: Schema, init_except: tuple[str, ...]) -> None:
+    """Refuse weights whose inputs had other columns: shapes may fit, and weights of one variable meet another.
+
+    Raises
+    ------
+    IdentityError
+        If columns of an input or of a static array (a vocabulary) differ and `init_except` leaves nothing out.
+    """
+    for name in (*model.inputs, *model.constants) if start.schema else ():
+        there = [of.arrays.get(name, of.static.get(name)) for of in (schema, start.schema) if of]
+        columns = [list(found.columns) for found in there if found]
+        if len(columns) < 2 or columns[0] == columns[1]:
+            continue
+        what = f"columns of {name} were {columns[1]}, those of this data set are {columns[0]}"
+        if not init_except:
+            way_out = "name what depends on them in init_except: [PREFIX, …], or begin anew"
+            raise IdentityError(what, where=str(start.path), way_out=way_out)
+        note(f"warning: {what}; what depends on them has to be among init_except ({', '.join(init_except)})")
 
 
 def without_overflow(

@@ -38,6 +38,15 @@ def test_people_see_the_best_heads_and_what_tells_them_apart(result):
     assert "auc" not in shown
 
 
+def test_settings_of_a_base_that_is_a_file_can_be_changed(result):
+    Path("run.yaml").write_text("name: s\nbase: head.yaml")
+    Path("head.yaml").write_text("name: h\nfeatures: {backbone: b, data: d}\ntrainer: {max_epochs: 9}")
+    args = ["sweep", "run.yaml", "--set", "base.trainer.max_epochs=2", "--data", "mine@2"]
+    assert CliRunner().invoke(app, args).exit_code == 0
+    base = {"name": "h", "features": {"backbone": "b", "data": "mine@2"}, "trainer": {"max_epochs": 2}}
+    assert library.sweep.call_args.args[0] == {"name": "s", "base": base}
+
+
 def test_people_see_points_where_there_are_seeds(result):
     result["points"] = result["points"][:10]
     shown = CliRunner().invoke(app, ["sweep", "run.yaml"]).stdout

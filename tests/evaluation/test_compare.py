@@ -102,6 +102,19 @@ def test_each_metric_has_its_better_side(name, best):
     assert _ranked(name, list("abc"), drawn.mean(1), drawn)["best"] == best
 
 
+def test_a_calibration_error_has_the_interval_that_evaluate_gives_it():
+    """Drawn samples are off by more than the events they are drawn from: mirrored, for one head and for two."""
+    drawn = np.stack([np.linspace(0.06, 0.10, 101), np.linspace(0.05, 0.07, 101)])
+    values = np.array([0.06, 0.04])
+    found = _ranked("label/ece", ["a", "b"], values, drawn)["heads"]
+    low, high = np.quantile(drawn[0], [(1 - 0.683) / 2, (1 + 0.683) / 2])
+    assert (found["a"]["low"], found["a"]["high"]) == pytest.approx((0.12 - high, 0.12 - low))
+    assert found["b"]["low"] >= 0
+    between = found["a"]["difference"]
+    least, most = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
+    assert (between["low"], between["high"]) == pytest.approx((0.04 - most, 0.04 - least))
+
+
 def test_a_metric_that_is_not_finite_has_no_interval_and_no_best():
     drawn = np.array([[np.nan, 1.0], [2.0, 2.0]])
     found = _ranked("pt/width", ["a", "b"], np.array([1.0, 2.0]), drawn)

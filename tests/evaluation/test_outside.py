@@ -42,6 +42,8 @@ def test_scores_come_in_the_order_asked_for(tmp_path, suffix):
         ({"event_id": [10, 11, 13, 99]}, "has no scores of 1 of 3 events, among them 12"),
         ({"event_label": None}, "has no column event_label; columns as 'frz predict' writes them: event_id, event_lab"),
         ({"event_label_probability": [0.1, 0.7, float("nan"), 0.9]}, "event_label_probability holds what is not a num"),
+        ({"event_label_probability": [10, 70, 20, 90]}, "event_label_probability holds 90; write probabilities"),
+        ({"event_label_probability": [-2.5, 0.7, 0.2, 0.9]}, "event_label_probability holds -2.5; write probabilit"),
         ({"event_label": ["a", "b", "c", "d"]}, "event_label holds what is not a number"),
     ],
 )

@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from frz import artifacts as names
+from frz import progress
 from frz.data.build import build
-from frz.errors import IdentityError
+from frz.errors import ConfigError, IdentityError
+from frz.evaluation.run import evaluate
 from frz.extract.opening import check_inputs, open_both
 from frz.extract.run import extract
 from frz.loading.batch import to_batch
 from frz.pretrain import train
 from frz.store import EventStore
+from frz.training import checkpoint
 
 BACKBONE = {
     "name": "icu",
@@ -86,3 +89,22 @@ def test_another_vocabulary_is_refused(icu):
     schema = source.schema.model_copy(update={"static": {**source.schema.static, "variable/code": turned}})
     with pytest.raises(IdentityError, match="variable/code is .* extract from a data set of the same layout"):
         check_inputs(frozen, schema)
+
+
+def test_weights_of_another_vocabulary_are_no_start(icu, tmp_path, capsys):
+    tensors, meta = checkpoint.load(names.weights("icu", icu))
+    vocabulary = meta["backbone"]["event_schema"]["static"]["variable/code"]
+    vocabulary["columns"] = vocabulary["columns"][::-1]
+    checkpoint.save(tmp_path / "turned.safetensors", tensors, meta)
+    progress.show("lines")
+    config = BACKBONE | {"name": "warm", "init": str(tmp_path / "turned.safetensors")}
+    with pytest.raises(IdentityError, match=r"columns of variable/code were \['WBC', .*init_except"):
+        train(config, icu)
+    assert not (icu / "backbones/warm").exists()
+    assert train(config | {"init_except": ["tokens.", "levels.", "forecast."]}, icu)["finished"]
+    assert "warning: columns of variable/code were" in capsys.readouterr().err
+
+
+def test_a_backbone_of_no_tracks_is_not_measured_by_itself(icu):
+    with pytest.raises(ConfigError, match="are of no tracks, so nothing is measured of .*; train a head on them"):
+        evaluate("icu", icu)

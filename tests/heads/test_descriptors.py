@@ -7,7 +7,7 @@ from feature_events import feature_events, feature_schema
 from stay_events import N_STATIC, D, stay_events, stay_schema
 
 from frz.config import parse
-from frz.errors import ConfigError
+from frz.errors import ConfigError, TrainingError
 from frz.heads.classifier import ClassifierConfig, ClassifierHead
 from frz.heads.descriptors import Descriptors
 from frz.heads.pooled import PooledConfig, PooledHead
@@ -64,6 +64,17 @@ def test_names_of_columns_and_arrays_without_columns():
     found = descriptors.values(events, np.array([4, 1]))
     assert found[:, :3].tolist() == [[1, 1, 4], [1, 1, 1]]
     assert descriptors.values(events, np.zeros(0, np.int64)).shape == (0, 6)
+
+
+def test_the_truth_is_no_input():
+    with pytest.raises(ConfigError, match="inputs: event/label is truth; leave it out"):
+        build(inputs=["event/pooled_fast", "event/label"])
+
+
+def test_what_may_be_unknown_is_no_input():
+    events, head = stay_events(sets=(1,) * 40), build(inputs=["event/static"], descriptors=[])
+    with pytest.raises(TrainingError, match="event/static hold NaN; .* go to descriptors"):
+        head.fit([head.prepare(events)])
 
 
 def test_slots_are_told_what_describes_their_event():

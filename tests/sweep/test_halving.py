@@ -2,8 +2,11 @@
 
 from math import inf
 
-from frz.sweep.halving import rungs, score_at, survivors
+import pytest
+
+from frz.sweep.halving import rungs, score_at, side_of, survivors
 from frz.sweep.space import HalvingConfig
+from frz.training.config import TrainerConfig
 
 
 def test_rungs_grow_by_eta_and_lie_before_the_end():
@@ -31,3 +34,19 @@ def test_the_score_at_a_rung_is_the_latest_there_is():
 def test_lines_are_taken_by_their_epoch_where_there_are_several_in_one():
     lines = [{"epoch": number / 4, "val/loss": 9.0 - number} for number in range(1, 9)]
     assert [score_at(lines, epoch, "val/loss") for epoch in (1, 2)] == [5.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("metric", "kept"), [("val/label/auc", "high"), ("val/auc", "high"), ("val/loss", "low"), ("val/pt/bias", "low")]
+)
+def test_the_better_side_of_a_metric_goes_on(metric, kept):
+    side = side_of(metric, TrainerConfig())
+    values = {"high": 0.9, "low": 0.1}
+    assert survivors(
+        {name: [score_at([{"epoch": 1, metric: v}], 1, metric, side)] for name, v in values.items()}, 2
+    ) == {kept}
+
+
+def test_the_config_says_which_side_of_the_monitored_metric_is_better():
+    trainer = TrainerConfig(monitor="val/label", monitor_mode="max")
+    assert (side_of("val/label", trainer), side_of("val/other", trainer)) == ("max", "min")

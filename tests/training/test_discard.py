@@ -8,6 +8,7 @@ import pytest
 
 from conftest import TINY_BACKBONE, TINY_HEAD
 from frz import artifacts as names
+from frz import progress
 from frz.errors import CheckpointError, ConfigError, TrainingError
 from frz.heads.run import train
 from frz.pretrain import train as train_backbone
@@ -41,10 +42,12 @@ def test_a_run_is_told_and_then_removed(mine: Path) -> None:
     assert not list((mine / "tmp").iterdir())
 
 
-def test_unfinished_runs_go_when_they_are_old(mine: Path) -> None:
+def test_unfinished_runs_go_when_they_are_old(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, notes = unfinished(mine, "broken"), mine / "heads/tiny/notes"
     notes.mkdir()  # no run
+    progress.show("lines")
     assert discard(mine, unfinished=True) == []
+    assert "younger than the grace of 24 h, so they stay: heads/broken@0badcafe" in capsys.readouterr().err
     assert [one.run for one in discard(mine, unfinished=True, grace=0)] == ["heads/broken@0badcafe"]
     assert path.exists()
     with only_writer(path):

@@ -129,3 +129,12 @@ def test_two_tensors_of_one_name_are_not_mixed_up():
     found = matched({"a": torch.zeros(1)}, {"a": torch.ones(1), "module.a": torch.zeros(1)})
     assert set(found) == {"a", "module.a"}
     assert found["a"] == 1
+
+
+def test_weights_that_are_not_finite_are_refused():
+    target = net()
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    bad = torch.full_like(before["2.weight"], float("nan"))
+    with pytest.raises(CheckpointError, match=r"a.pt: holds weights that are not finite: 2.weight; "):
+        warm_start(target, net(1).state_dict() | {"2.weight": bad}, "a.pt", ())
+    assert same(target.state_dict(), before)

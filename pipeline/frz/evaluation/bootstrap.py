@@ -51,6 +51,21 @@ def _drawn(n_groups: int, n: int, seed: int) -> Iterator[NDArray[np.int64]]:
         yield generator.integers(0, n_groups, n_groups)
 
 
+def around(name: str, value: float | Floats, drawn: Floats) -> Floats:
+    """Drawn values of a metric as its intervals take them.
+
+    As they were drawn, but for a calibration error: bins of a drawn sample are off by more, whichever way they are
+    off, so its values are mirrored at `value` (the basic bootstrap).
+    """
+    return 2 * value - drawn if name.rpartition("/")[2] == "ece" else drawn
+
+
+def interval(name: str, value: float, drawn: Floats, level: float) -> tuple[float, float] | None:
+    """The interval of a metric from its drawn values (R,); None if one of these is not finite."""
+    mirrored = around(name, value, drawn)
+    return percentiles(mirrored if mirrored is drawn else np.maximum(mirrored, 0), level)
+
+
 def percentiles(values: Floats, level: float) -> tuple[float, float] | None:
     """Where the central share `level` of the values lies; None if a value is not finite."""
     if not len(values) or not np.isfinite(values).all():

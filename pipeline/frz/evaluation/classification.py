@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frz.evaluation import temperature
-from frz.evaluation.bootstrap import Floats, percentiles, weights
+from frz.evaluation.bootstrap import Floats, interval, weights
 from frz.evaluation.classes import ClassField, class_fields
 from frz.evaluation.intervals import Proportion
 from frz.evaluation.parts import parts_of
@@ -202,10 +202,8 @@ class Drawn:
             shown = len(np.unique(self.scores[key].true))
             return found | {"reason": "all members are of one class" if shown else "no member"}
         samples = [block[name] for block in self.drawn[key]]
-        if samples and (interval := percentiles(np.concatenate(samples), self.level)):
-            low, high = interval
-            # Bins of a drawn sample are off by more, whichever way they are off: here the interval is mirrored.
-            found["low"], found["high"] = (max(0.0, 2 * value - high), 2 * value - low) if name == "ece" else interval
+        if samples and (both := interval(name, value, np.concatenate(samples), self.level)):
+            found["low"], found["high"] = both
         elif samples and name in RANKED:
             found["reason"] = "no interval: so few members of a class that some samples hold none"
         return found

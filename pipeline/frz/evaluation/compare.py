@@ -19,7 +19,7 @@ from frz import artifacts as names
 from frz import seen
 from frz.ancestry import config_of, differing, flat
 from frz.errors import CheckpointError, ConfigError, StoreError
-from frz.evaluation.bootstrap import Floats, percentiles, resamples
+from frz.evaluation.bootstrap import Floats, around, interval, percentiles, resamples
 from frz.evaluation.outside import read_scores
 from frz.heads.contract import Head
 from frz.heads.prefix import prepare
@@ -217,18 +217,19 @@ def _ranked(name: str, labels: Sequence[str], values: Floats, drawn: Floats) -> 
     """Intervals of one metric: `values` (H,), `drawn` (H, R)."""
     each = {}
     for label, value, samples in zip(labels, values.tolist(), drawn, strict=True):
-        low, high = percentiles(samples, LEVEL) or (None, None)
+        low, high = interval(name, value, samples, LEVEL) or (None, None)
         each[label] = {"value": value, "low": low, "high": high}
     found: dict[str, Any] = {"best": None, "heads": each}
     as_loss = _as_loss(name)
     if as_loss is None or not np.isfinite(values).all():
         return found
+    drawn = around(name, values[:, None], drawn)
     loss, losses = as_loss(values), as_loss(drawn)
     leader, sure = int(np.argmin(loss)), True
     for other, label in enumerate(labels):
         if other != leader:
-            interval = percentiles(losses[other] - losses[leader], SURE)
-            sure = sure and interval is not None and interval[0] > 0
+            between = percentiles(losses[other] - losses[leader], SURE)
+            sure = sure and between is not None and between[0] > 0
             each[label]["difference"] = _difference(values[other] - values[leader], drawn[other] - drawn[leader])
     return found | {"best": labels[leader] if sure else None}
 

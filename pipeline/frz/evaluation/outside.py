@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from frz.config import import_extra
 from frz.errors import ConfigError
+from frz.evaluation.classes import MARK
 from frz.location import refuse_remote
 from frz.store.schema import EVENT, EventArrays, axis_of
 
@@ -31,7 +32,8 @@ def read_scores(path: Path, ids: NDArray[np.int64], like: EventArrays) -> EventA
     Raises
     ------
     ConfigError
-        If the file cannot be read, lacks a column or an event, holds one twice, or holds what is not a number.
+        If the file cannot be read, lacks a column or an event, holds one twice, or holds what is not a number, or a
+        probability outside [0, 1].
     """
     if any(axis_of(name) != EVENT for name in like):
         raise ConfigError(
@@ -70,4 +72,8 @@ def _read(path: Path, wanted: tuple[str, ...]) -> EventArrays:
     for name, values in arrays.items():
         if not np.issubdtype(values.dtype, np.number) or not np.isfinite(values).all():
             raise ConfigError(f"column {name} holds what is not a number", where=str(path), way_out="write it again")
+        if MARK in name and not ((values >= 0) & (values <= 1)).all():
+            worst = values[np.abs(values - 0.5).argmax()]
+            what, way_out = f"column {name} holds {worst:g}", "write probabilities, neither per cent nor logits"
+            raise ConfigError(what, where=str(path), way_out=way_out)
     return arrays

@@ -158,9 +158,15 @@ def evaluate_tracking(store: EventStore, options: EvaluateSettings) -> dict[str,
 
     Raises
     ------
+    ConfigError
+        If the features are not of tracks.
     StoreError
         If the store carries no truth.
     """
+    if "query" not in store.schema.axes:
+        name = store.snapshot.about["backbone"]["name"]
+        what = f"the features of backbone {name} are of no tracks, so nothing is measured of the backbone itself"
+        raise ConfigError(what, where=str(store.root), way_out="train a head on them, and evaluate that")
     needed = [ID, GROUP, "query/valid_logit", *assignment_arrays(store.schema)]
     truth = ["query/match", "track/parameters", "member/hit"]
     wedges = [WEDGES, "particle/parameters", "particle_hit/parent_hit"]

@@ -146,5 +146,5 @@ def _of_data(store: EventStore, data: str) -> EventStore:
         f"holds features of {', '.join(known)}, the head asks for {data}",
         where=str(store.root),
         way_out=f"run 'frz extract --ckpt {store.snapshot.about['backbone']['name']} --data {data}', "
-        "or change features.data",
+        f"or ask for what is there (--data {known[0]})",
     )

@@ -95,8 +95,9 @@ class RowHead(Head):
         described = config.descriptors if isinstance(config, DescriptorSettings) else ()
         self.descriptors = Descriptors(described, schema) if described else None
         self._check()
+        key = "fields" if fields else "field"
         self.target_columns = {
-            name: columns_of(schema, config.target, name.split("/", 1)) if self.truth else []
+            name: columns_of(schema, config.target, name.split("/", 1), key) if self.truth else []
             for name in config.target_names
         }
         weights = [fields.field_weights.get(name, 1.0) if fields else 1.0 for name in config.target_names]
@@ -157,6 +158,9 @@ class RowHead(Head):
         for name in self.needs:
             if name not in self.schema.arrays:
                 raise ConfigError(f"the features hold no array {name!r}", way_out=nearest(name, self.schema.arrays))
+        for name in self.reads:
+            if self.schema.arrays[name].role == "target":
+                raise ConfigError(f"{name} is truth", where="inputs", way_out="leave it out: it gives the answer")
 
     @property
     @abstractmethod
@@ -301,6 +305,7 @@ class RowHead(Head):
         found = [np.zeros((0, len(self.labels)), np.float32)]
         references = [np.zeros((0, len(self.references)), np.float32)]
         for block in prepared:
+            self._check_numbers(block)
             counts = block[f"{self.axis}/counts"]
             found.append(block[f"{self.axis}/target"][counts])
             if self.references:
@@ -317,6 +322,13 @@ class RowHead(Head):
             self.offsets.measure(values, reference)
             values = values - self.offsets(torch.from_numpy(reference)).numpy()
         self.targets.measure(values)
+
+    def _check_numbers(self, block: EventArrays) -> None:
+        """Refuse NaN among what the net sees; descriptors may be unknown."""
+        for name in self.feature_schema.arrays:
+            if np.issubdtype(block[name].dtype, np.floating) and np.isnan(block[name]).any():
+                way_out = "take them out of the inputs; arrays event/... in which NaN means unknown go to descriptors"
+                raise TrainingError(f"{' or '.join(self.reads)} hold NaN", where="inputs", way_out=way_out)
 
     @property
     def n_described(self) -> int:

@@ -179,8 +179,10 @@ def hits_of_slots(events: EventArrays, schema: Schema, kept: NDArray[np.int64], 
     }
 
 
-def columns_of(schema: Schema, array: str, names: Iterable[str] | None) -> list[int]:
+def columns_of(schema: Schema, array: str, names: Iterable[str] | None, where: str = "") -> list[int]:
     """Positions of the named columns (None = all) of a stored array; one without columns has that of its own name.
+
+    `where` is the key that named them, for the error.
 
     Raises
     ------
@@ -194,5 +196,5 @@ def columns_of(schema: Schema, array: str, names: Iterable[str] | None) -> list[
     names = list(names)
     for name in names:
         if name not in known:
-            raise ConfigError(f"{array} has no column {name!r}", way_out=nearest(name, known))
+            raise ConfigError(f"{array} has no column {name!r}", where=where, way_out=nearest(name, known))
     return [known.index(name) for name in names]

@@ -5,6 +5,8 @@ from math import ceil, inf
 from statistics import fmean
 
 from frz.sweep.space import HalvingConfig
+from frz.training.config import TrainerConfig
+from frz.training.monitor import Side, better_side
 from frz.training.record import Metrics
 
 
@@ -23,10 +25,24 @@ def survivors(scores: Mapping[Hashable, Sequence[float]], eta: int) -> set[Hasha
     return set(ranked[: max(1, ceil(len(ranked) / eta))])
 
 
-def score_at(lines: Sequence[Metrics], epoch: int, metric: str) -> float:
-    """The metric at an epoch, or at the last one before that has it; infinite without any."""
+def side_of(metric: str, trainer: TrainerConfig) -> Side | float:
+    """Which values of the metric are better: as `monitor_mode` says of the monitored one, else as its name tells.
+
+    Small ones where neither does.
+    """
+    if metric == trainer.monitor and trainer.monitor_mode != "auto":
+        return trainer.monitor_mode
+    side = better_side(metric)
+    return "min" if side is None else side
+
+
+def score_at(lines: Sequence[Metrics], epoch: int, metric: str, side: Side | float = "min") -> float:
+    """The metric at an epoch, or at the last one before that has it, turned so that smaller is better.
+
+    Infinite where no line has it.
+    """
     for line in reversed(lines):  # a head trained alone may have several in an epoch
         value, at = line.get(metric), line["epoch"]
         if value is not None and at is not None and at <= epoch:
-            return value
+            return abs(value - side) if isinstance(side, float) else -value if side == "max" else value
     return inf

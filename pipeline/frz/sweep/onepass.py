@@ -15,7 +15,7 @@ from frz.heads.prefix import Prefix
 from frz.heads.run import Sources, score, sources
 from frz.progress import note, progress
 from frz.sweep.group import Member, device_of, stacks
-from frz.sweep.halving import rungs, score_at, survivors
+from frz.sweep.halving import rungs, score_at, side_of, survivors
 from frz.sweep.space import HalvingConfig
 from frz.sweep.stack import LEAST, PREFIX, Stack, stack_size
 from frz.sweep.team import Course, Team
@@ -185,6 +185,7 @@ class _Pass:
         """Drop the points that are not among the best."""
         running = [course for team in self.teams for course in team.courses]
         metric = halving.metric
+        side = side_of(metric, running[0].member.trainer) if running else "min"
         if running and all(score_at(course.lines, epoch, metric) == inf for course in running):
             lines = [line for course in running for line in course.lines]
             known = {name for line in lines for name, value in line.items() if "/" in name and value is not None}
@@ -193,9 +194,9 @@ class _Pass:
         over = [course for team in self.teams for course in team.over if course.over in ("early", "whole")]
         scores: dict[Any, list[float]] = {}
         for course in (*running, *over):
-            scores.setdefault(point_of(course.member), []).append(score_at(course.lines, epoch, metric))
+            scores.setdefault(point_of(course.member), []).append(score_at(course.lines, epoch, metric, side))
         for point, finished in rivals.items():
-            scores.setdefault(point, []).extend(score_at(lines, epoch, metric) for lines in finished)
+            scores.setdefault(point, []).extend(score_at(lines, epoch, metric, side) for lines in finished)
         best = survivors(scores, halving.eta)
         for course in running:
             if point_of(course.member) not in best:

@@ -9,12 +9,13 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from math import exp, log
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from frz.config import StrictModel, digest_of, parse
+from frz.config import StrictModel, digest_of, override, parse, read_yaml
 from frz.errors import ConfigError
 from frz.heads.run import HeadConfig
 from frz.training.config import TrainerConfig
@@ -69,7 +70,7 @@ class HalvingConfig(StrictModel):
     first: int = Field(default=1, ge=1)
     """Epochs before the first rung; each next one comes after `eta` times as many."""
     metric: str = "val/loss"
-    """Entry of `metrics.jsonl` that decides; the smaller the better."""
+    """Entry of `metrics.jsonl` that decides; which values are better is told as for `trainer.monitor`, by its name."""
 
 
 class SweepConfig(StrictModel):
@@ -107,6 +108,21 @@ class SweepConfig(StrictModel):
         if self.seeds > 1 and SEED in self.over:
             raise ValueError(f"{SEED} in over and seeds above 1 exclude each other")
         return self
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A sweep's config from a file; overrides reach into a base that is a file beside it (`base.features.data=...`).
+
+    Raises
+    ------
+    ConfigError
+        See `read_yaml`.
+    """
+    deeper = [text for text in overrides if text.startswith("base.")]
+    values = read_yaml(path, [text for text in overrides if text not in deeper])
+    if deeper and isinstance(values.get("base"), str):
+        values["base"] = read_yaml(path.parent / values["base"])
+    return override(values, deeper)
 
 
 class Point(NamedTuple):
@@ -189,7 +205,7 @@ def points_of(config: SweepConfig, base: Mapping[str, Any], chosen: Mapping[str,
             _set(values, SEED, told[SEED], where)
         label = "".join(f"-{labels[key]}{_text(value)}" for key, value in told.items())
         values["name"] = config.name + label
-        found.append(Point(dict(chosen), values, parse(HeadConfig, values, f"{where}: over")))
+        found.append(Point(dict(chosen), values, parse(HeadConfig, values, f"{where}: base and over")))
         if config.halving:
             _check_halving(config.halving, found[-1].config.trainer, where)
     return found

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from frz import artifacts as names
 from frz.artifacts.places import is_run
 from frz.errors import CheckpointError, ConfigError, TrainingError
+from frz.progress import note
 from frz.store import atomic
 from frz.store.gc import GRACE
 from frz.training import checkpoint
@@ -77,7 +78,10 @@ def discard(
             way_out = "remove these first ('frz gc --runs' for runs, the folder for sweeps and features)"
             raise CheckpointError(f"{', '.join(by)} point at it", where=_label(run), way_out=way_out)
     before = (time.time() if now is None else now) - grace
-    old = [run for run in _unfinished(artifacts) if atomic.measure(run)[1] <= before] if unfinished else []
+    changed = {run: atomic.measure(run)[1] for run in _unfinished(artifacts)} if unfinished else {}
+    old = [run for run, at in changed.items() if at <= before]
+    if young := [_label(run) for run, at in changed.items() if at > before and run not in named]:
+        note(f"unfinished and younger than the grace of {grace / 3600:g} h, so they stay: {', '.join(young)}")
     old = [run for run in old if run not in named and not any(pointing_at(run, artifacts))]
     found = {run: _removable(run) for run in (*named, *old)}
     if delete:

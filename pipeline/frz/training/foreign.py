@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from frz.errors import CheckpointError
-from frz.training.checkpoint import LoadReport, compare, load, load_into
+from frz.training.checkpoint import LISTED, LoadReport, compare, load, load_into
 
 WRAPPERS = ("state_dict", "model_state_dict")
 PREFIXES = ("module.", "model.")
@@ -40,7 +40,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with warnings.catch_warnings(action="ignore"):  # about what it then refuses
             found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
+        ours_to_tell = isinstance(error, (SafetensorError, RuntimeError))
+        why = next(iter(str(error).splitlines()), "") if ours_to_tell else "it holds other objects, or is damaged"
         what = f"not a file of tensors alone ({why})"
         way_out = "save model.state_dict() with torch.save or safetensors"
         raise CheckpointError(what, where=str(path), way_out=way_out) from None
@@ -76,7 +77,7 @@ def warm_start(
     Raises
     ------
     CheckpointError
-        Listing missing, unexpected and mis-shaped tensors by name.
+        Listing missing, unexpected and mis-shaped tensors by name; or those whose weights are not finite.
     """
     expected: dict[str, Tensor] = module.state_dict()
     kept = tuple(keep)
@@ -90,6 +91,10 @@ def warm_start(
         fault = report.fault or "no tensor of it is known"
         way_out = "give a checkpoint of this model, or name what to leave as it is in init_except: [PREFIX, …]"
         raise CheckpointError(f"weights do not fit the model: {fault}", where=where, way_out=way_out)
+    weights = dict(module.named_parameters())
+    if bad := sorted(name for name in wanted if name in weights and not given[name].isfinite().all()):
+        what = f"holds weights that are not finite: {', '.join(bad[:LISTED])}"
+        raise CheckpointError(what, where=where, way_out="take a checkpoint from before it diverged")
     left = {name: value for name, value in expected.items() if name not in wanted}
     load_into(module, {name: given[name] for name in wanted} | left, where)
     return report
