@@ -20,10 +20,11 @@ from frz.backbones.contract import Backbone, Batch
 from frz.backbones.set_sequence import losses, pooling
 from frz.backbones.set_sequence.decoder import SetDecoder
 from frz.backbones.set_sequence.encoder import Posterior, SetEncoder, sample
-from frz.backbones.set_sequence.levels import observations
+from frz.backbones.set_sequence.levels import PARTS, levels, observations
 from frz.backbones.set_sequence.moments import Moments, TrimmedMoments
 from frz.backbones.set_sequence.sequence import STATIC, Sequence, Statics
 from frz.backbones.set_sequence.settings import SetSequenceConfig
+from frz.backbones.set_sequence.summary import Summary
 from frz.backbones.set_sequence.tasks import Forecast, Supervised
 from frz.backbones.set_sequence.times import TimeFeatures
 from frz.backbones.set_sequence.tokens import PROBABILITIES, TABLE, VALUE, VARIABLE, Tokens
@@ -67,6 +68,8 @@ class _Encoded:
     """(E, D)."""
     pooled: Tensor
     """(E, 8 D)."""
+    summary: Tensor | None
+    """(K, E, W), where there is one."""
 
 
 @final
@@ -115,6 +118,8 @@ class SetSequence(Backbone):
         self.decoder = SetDecoder(config) if config.reconstruction.weight else None
         self.forecast = Forecast(config.forecast, dim, n_variable) if config.forecast.weight else None
         self.supervised = Supervised(config.supervised, 8 * dim, dim) if self._asked else None
+        n_known = PARTS * n_variable + (2 * len(self.statics.mean) if self.statics is not None else 0)
+        self.summary = Summary(config.summary, n_known, len(self._asked)) if config.summary.members else None
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
 
     batches_seen: Tensor
@@ -143,6 +148,8 @@ class SetSequence(Backbone):
         """Posterior and state of each set, and pooled vectors of the stay."""
         dim = self.config.dim
         blocks = ", ".join(f"{name} of {of}" for of in ("states", "mu") for name in pooling.STATISTICS)
+        units = config.members * config.width if (config := self.config.summary).members else 0
+        summary = _feature(f"what is known at the end, by {config.members} nets", units)
         return {
             "set/mu": _feature("posterior mean of the set", dim),
             "set/logvar": _feature("posterior log-variance of the set", dim),
@@ -152,6 +159,7 @@ class SetSequence(Backbone):
             "set/kl": _feature("divergence of the posterior from the standard normal", unit="nat"),
             "event/pooled_fast": _feature("states weighted with softmax <state, mean state>", dim),
             "event/pooled": _feature(f"over the sets, {dim} columns each: {blocks}", 8 * dim),
+            **({"event/summary": summary} if units else {}),
         }
 
     def fit(self, events: Iterable[EventArrays]) -> None:
@@ -191,6 +199,7 @@ class SetSequence(Backbone):
             "set/kl": losses.divergence(found.mu.float(), found.logvar.float()).sum(1),
             "event/pooled_fast": found.fast.float(),
             "event/pooled": found.pooled.float(),
+            **({} if found.summary is None else {"event/summary": found.summary.transpose(0, 1).flatten(1).float()}),
         }
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -223,7 +232,11 @@ class SetSequence(Backbone):
             loss = self.forecast(found.state, first, elements.owner, elements.variable, elements.scaled)
             parts["forecast"] = config.forecast.weight * loss
         if self.supervised is not None:
-            named = self.supervised(found.pooled, found.state, stay, {name: batch[name] for name in self._asked})
+            targets = {name: batch[name] for name in self._asked}
+            named = self.supervised(found.pooled, found.state, stay, targets)
+            if self.summary is not None:
+                assert found.summary is not None
+                named |= self.supervised.of_members(self.summary.answer(found.summary), targets)
             parts |= {name.removeprefix("event/"): value for name, value in named.items()}
         total = torch.stack(list(parts.values())).sum()
         return total, {name: value.detach() for name, value in (parts | measures).items()}
@@ -266,13 +279,20 @@ class SetSequence(Backbone):
         if self.statics is not None:
             sets = sets + self.statics(batch[STATIC])[owner]
         seen = None
-        if self.config.levels:
+        if self.config.levels or self.summary is not None:
             with torch.no_grad():
                 seen = observations(elements.variable, elements.scaled, elements.owner, n_set, self.tokens.n_variable)
         buckets = padding.cut(offsets)
-        states, fast, pooled = [], [], []
+        states, fast, pooled, ends = [], [], [], []
         for bucket in buckets:
-            state = self.sequence(bucket, sets, minute, seen)
+            known = None
+            if seen is not None:
+                with torch.no_grad():
+                    known = levels(bucket.pad(seen[0]), bucket.pad(seen[1]), bucket.pad(minute))
+            state = self.sequence(bucket, sets, known)
+            if self.summary is not None:
+                assert known is not None
+                ends.append(pooling.last(bucket, known))
             fast.append(pooling.fast(bucket, state, self.config.pooling_scaled))
             means = pooling.statistics(bucket, bucket.pad(mu))
             pooled.append(torch.cat((pooling.statistics(bucket, state), means), -1))
@@ -284,7 +304,15 @@ class SetSequence(Backbone):
             padding.join(buckets, states),
             padding.join_events(buckets, fast),
             padding.join_events(buckets, pooled),
+            None if self.summary is None else self._summarise(batch, padding.join_events(buckets, ends)),
         )
+
+    def _summarise(self, batch: Batch, end: Tensor) -> Tensor:
+        """Units (K, E, W) of the levels at the end (E, 6 V) and the static columns."""
+        assert self.summary is not None
+        known = end if self.statics is None else torch.cat((end, self.statics.columns(batch[STATIC])), -1)
+        units: Tensor = self.summary(known)
+        return units
 
     def _kl_weight(self) -> float:
         """After the warm-up the configured weight; `batches_seen` counts training batches."""

@@ -1,0 +1,114 @@
+"""Several small nets on what is known at the end of a stay."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from icu_events import CONSTANTS, SCHEMA, VARIABLES, batch_of, make_events
+
+from frz.backbones.set_sequence.levels import levels, observations
+from frz.backbones.set_sequence.model import SetSequence
+from frz.backbones.set_sequence.settings import SetSequenceConfig
+from frz.config import parse
+from frz.errors import ConfigError
+
+SUPERVISED = {"labels": {"event/label": 1.0}, "scores": {"event/saps": 0.5}}
+
+
+def build(members=3, static=True, **summary):
+    torch.manual_seed(0)
+    config = parse(
+        SetSequenceConfig,
+        {
+            "dim": 8,
+            "static": static,
+            "supervised": SUPERVISED,
+            "summary": {"members": members, "hidden": 6, "width": 4, **summary},
+        },
+        "model",
+    )
+    model = SetSequence(config, SCHEMA)
+    model.fit([make_events([20, 30, 25], seed=9) | CONSTANTS])
+    return model.eval()
+
+
+def known_at_the_end(model, events):
+    """(E, 6 V): the levels after the last set of each stay, worked out one stay at a time; zeros without a set."""
+    rows = []
+    bounds = itertools.pairwise(events["set/offsets"])
+    for begin, end in bounds:
+        a, b = events["element/offsets"][[begin, end]]
+        variable = torch.from_numpy(events["element/variable"][a:b].astype(np.int64))
+        scaled = model.tokens.scale(variable, torch.from_numpy(events["element/value"][a:b]))
+        sizes = torch.from_numpy(np.diff(events["element/offsets"][begin : end + 1]))
+        owner = torch.repeat_interleave(torch.arange(end - begin), sizes)
+        value, count = observations(variable, scaled, owner, int(end - begin), len(VARIABLES))
+        minute = torch.from_numpy(events["set/minute"][begin:end])
+        after = levels(value[None], count[None], minute[None])[0]
+        rows.append(after[-1] if len(after) else torch.zeros(6 * len(VARIABLES)))
+    return torch.stack(rows)
+
+
+def test_members_read_the_levels_after_the_last_set_and_the_static_columns():
+    model = build()
+    events = make_events([7, 0, 30])
+    found = model(batch_of(events))["event/summary"].detach()
+    static = model.statics.columns(torch.from_numpy(events["event/static"]))
+    known = torch.cat((known_at_the_end(model, events), static), 1)
+    for k, units in enumerate(found.view(3, 3, 4).unbind(1)):
+        inner, outer = model.summary.inner, model.summary.outer
+        hidden = torch.nn.functional.silu(known @ inner.weight[k] + inner.bias[k])
+        expected = torch.nn.functional.silu(hidden @ outer.weight[k] + outer.bias[k])
+        torch.testing.assert_close(units, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_without_static_columns_members_read_the_levels_alone():
+    model = build(static=False)
+    assert model.summary.inner.weight.shape == (3, 6 * len(VARIABLES), 6)
+    assert model(batch_of(make_events([4, 9])))["event/summary"].shape == (2, 12)
+
+
+def test_members_learn_apart():
+    model = build(dropout=0.0, input_dropout=0.0)
+    batch = batch_of(make_events([7, 12, 5, 9]))
+    parts = model.loss(batch)[1]
+    losses = []
+    for k in range(3):
+        units = model(batch)["event/summary"].view(4, 3, 4)[:, k]
+        answer = units @ model.summary.answers.weight[k] + model.summary.answers.bias[k]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(answer[:, 0], batch["event/label"].float())
+        losses.append(loss.detach())
+    torch.testing.assert_close(parts["label/summary"], torch.stack(losses).mean())
+    assert "saps/summary" in parts
+
+    units = model._encode(batch, model._elements(batch)).summary
+    model.summary.answer(units)[1].sum().backward()
+    of_members = model.summary.inner.weight.grad.abs().sum((1, 2))
+    assert of_members[1] > 0
+    assert not of_members[[0, 2]].any()
+
+
+def test_a_stay_without_the_target_teaches_members_nothing():
+    model = build()
+    events = make_events([7, 12])
+    unknown = {**events, "event/label": np.full(2, -1, np.int16)}
+    assert model.loss(batch_of(unknown))[1]["label/summary"] == 0
+
+
+def test_states_do_not_feel_the_members():
+    one, other = build(members=3), build(members=3)
+    for value in other.summary.parameters():
+        torch.nn.init.zeros_(value)
+    batch = batch_of(make_events([7, 12]))
+    assert torch.equal(one(batch)["event/pooled"], other(batch)["event/pooled"])
+
+
+def test_members_without_a_target_are_refused():
+    with pytest.raises(ConfigError, match="no target trains its members"):
+        parse(SetSequenceConfig, {"summary": {"members": 2}}, "model")
+
+
+def test_without_members_there_is_no_such_feature():
+    assert "event/summary" not in build(members=0).outputs
+    assert build(members=3).outputs["event/summary"].shape == (12,)
