@@ -7,7 +7,7 @@ import pytest
 import torch
 from icu_events import CONSTANTS, SCHEMA, VARIABLES, batch_of, make_events
 
-from frz.backbones.set_sequence.levels import levels, observations
+from frz.backbones.set_sequence.levels import PARTS, TRENDS, levels, observations, trends
 from frz.backbones.set_sequence.model import SetSequence
 from frz.backbones.set_sequence.settings import SetSequenceConfig
 from frz.config import parse
@@ -34,7 +34,7 @@ def build(members=3, static=True, **summary):
 
 
 def known_at_the_end(model, events):
-    """(E, 6 V): the levels after the last set of each stay, worked out one stay at a time; zeros without a set."""
+    """(E, 9 V): levels after the last set of each stay and trends, one stay at a time; zeros without a set."""
     rows = []
     bounds = itertools.pairwise(events["set/offsets"])
     for begin, end in bounds:
@@ -45,12 +45,15 @@ def known_at_the_end(model, events):
         owner = torch.repeat_interleave(torch.arange(end - begin), sizes)
         value, count = observations(variable, scaled, owner, int(end - begin), len(VARIABLES))
         minute = torch.from_numpy(events["set/minute"][begin:end])
-        after = levels(value[None], count[None], minute[None])[0]
-        rows.append(after[-1] if len(after) else torch.zeros(6 * len(VARIABLES)))
+        if begin == end:
+            rows.append(torch.zeros((PARTS + TRENDS) * len(VARIABLES)))
+        else:
+            observed = value[None], count[None], minute[None]
+            rows.append(torch.cat((levels(*observed)[0, -1], trends(*observed)[0])))
     return torch.stack(rows)
 
 
-def test_members_read_the_levels_after_the_last_set_and_the_static_columns():
+def test_members_read_levels_at_the_end_trends_and_static_columns():
     model = build()
     events = make_events([7, 0, 30])
     found = model(batch_of(events))["event/summary"].detach()
@@ -63,9 +66,9 @@ def test_members_read_the_levels_after_the_last_set_and_the_static_columns():
         torch.testing.assert_close(units, expected.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_without_static_columns_members_read_the_levels_alone():
+def test_without_static_columns_members_read_the_variables_alone():
     model = build(static=False)
-    assert model.summary.inner.weight.shape == (3, 6 * len(VARIABLES), 6)
+    assert model.summary.inner.weight.shape == (3, (PARTS + TRENDS) * len(VARIABLES), 6)
     assert model(batch_of(make_events([4, 9])))["event/summary"].shape == (2, 12)
 
 

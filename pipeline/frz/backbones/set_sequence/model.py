@@ -20,7 +20,7 @@ from frz.backbones.contract import Backbone, Batch
 from frz.backbones.set_sequence import losses, pooling
 from frz.backbones.set_sequence.decoder import SetDecoder
 from frz.backbones.set_sequence.encoder import Posterior, SetEncoder, sample
-from frz.backbones.set_sequence.levels import PARTS, levels, observations
+from frz.backbones.set_sequence.levels import PARTS, TRENDS, levels, observations, trends
 from frz.backbones.set_sequence.moments import Moments, TrimmedMoments
 from frz.backbones.set_sequence.sequence import STATIC, Sequence, Statics
 from frz.backbones.set_sequence.settings import SetSequenceConfig
@@ -118,7 +118,7 @@ class SetSequence(Backbone):
         self.decoder = SetDecoder(config) if config.reconstruction.weight else None
         self.forecast = Forecast(config.forecast, dim, n_variable) if config.forecast.weight else None
         self.supervised = Supervised(config.supervised, 8 * dim, dim) if self._asked else None
-        n_known = PARTS * n_variable + (2 * len(self.statics.mean) if self.statics is not None else 0)
+        n_known = (PARTS + TRENDS) * n_variable + (2 * len(self.statics.mean) if self.statics is not None else 0)
         self.summary = Summary(config.summary, n_known, len(self._asked)) if config.summary.members else None
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
 
@@ -288,11 +288,11 @@ class SetSequence(Backbone):
             known = None
             if seen is not None:
                 with torch.no_grad():
-                    known = levels(bucket.pad(seen[0]), bucket.pad(seen[1]), bucket.pad(minute))
+                    observed = bucket.pad(seen[0]), bucket.pad(seen[1]), bucket.pad(minute)
+                    known = levels(*observed)
+                    if self.summary is not None:
+                        ends.append(torch.cat((pooling.last(bucket, known), trends(*observed)), -1))
             state = self.sequence(bucket, sets, known)
-            if self.summary is not None:
-                assert known is not None
-                ends.append(pooling.last(bucket, known))
             fast.append(pooling.fast(bucket, state, self.config.pooling_scaled))
             means = pooling.statistics(bucket, bucket.pad(mu))
             pooled.append(torch.cat((pooling.statistics(bucket, state), means), -1))
@@ -308,7 +308,7 @@ class SetSequence(Backbone):
         )
 
     def _summarise(self, batch: Batch, end: Tensor) -> Tensor:
-        """Units (K, E, W) of the levels at the end (E, 6 V) and the static columns."""
+        """Units (K, E, W) of levels at the end and trends (E, 9 V), and the static columns."""
         assert self.summary is not None
         known = end if self.statics is None else torch.cat((end, self.statics.columns(batch[STATIC])), -1)
         units: Tensor = self.summary(known)

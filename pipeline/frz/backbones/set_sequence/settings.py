@@ -75,7 +75,7 @@ class SupervisedSettings(StrictModel):
 
 
 class SummarySettings(StrictModel):
-    """Small nets on what is known at the end of a stay: the levels after its last set, and the static columns."""
+    """Small nets on what is known at the end of a stay: levels, trends, static columns."""
 
     members: int = Field(default=0, ge=0)
     """How many, each trained apart on the targets of `supervised`; 0 leaves them out of the model."""
