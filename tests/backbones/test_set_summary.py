@@ -60,7 +60,7 @@ def test_members_read_levels_at_the_end_trends_and_static_columns():
     static = model.statics.columns(torch.from_numpy(events["event/static"]))
     known = torch.cat((known_at_the_end(model, events), static), 1)
     for k, units in enumerate(found.view(3, 3, 4).unbind(1)):
-        inner, outer = model.summary.inner, model.summary.outer
+        inner, outer = model.summaries[0].inner, model.summaries[0].outer
         hidden = torch.nn.functional.silu(known @ inner.weight[k] + inner.bias[k])
         expected = torch.nn.functional.silu(hidden @ outer.weight[k] + outer.bias[k])
         torch.testing.assert_close(units, expected.detach(), rtol=1e-4, atol=1e-5)
@@ -68,7 +68,7 @@ def test_members_read_levels_at_the_end_trends_and_static_columns():
 
 def test_without_static_columns_members_read_the_variables_alone():
     model = build(static=False)
-    assert model.summary.inner.weight.shape == (3, (PARTS + TRENDS) * len(VARIABLES), 6)
+    assert model.summaries[0].inner.weight.shape == (3, (PARTS + TRENDS) * len(VARIABLES), 6)
     assert model(batch_of(make_events([4, 9])))["event/summary"].shape == (2, 12)
 
 
@@ -79,15 +79,15 @@ def test_members_learn_apart():
     losses = []
     for k in range(3):
         units = model(batch)["event/summary"].view(4, 3, 4)[:, k]
-        answer = units @ model.summary.answers.weight[k] + model.summary.answers.bias[k]
+        answer = units @ model.summaries[0].answers.weight[k] + model.summaries[0].answers.bias[k]
         loss = torch.nn.functional.binary_cross_entropy_with_logits(answer[:, 0], batch["event/label"].float())
         losses.append(loss.detach())
     torch.testing.assert_close(parts["label/summary"], torch.stack(losses).mean())
     assert "saps/summary" in parts
 
-    units = model._encode(batch, model._elements(batch)).summary
-    model.summary.answer(units)[1].sum().backward()
-    of_members = model.summary.inner.weight.grad.abs().sum((1, 2))
+    units = model._encode(batch, model._elements(batch)).summaries[0]
+    model.summaries[0].answer(units)[1].sum().backward()
+    of_members = model.summaries[0].inner.weight.grad.abs().sum((1, 2))
     assert of_members[1] > 0
     assert not of_members[[0, 2]].any()
 
@@ -101,7 +101,7 @@ def test_a_stay_without_the_target_teaches_members_nothing():
 
 def test_states_do_not_feel_the_members():
     one, other = build(members=3), build(members=3)
-    for value in other.summary.parameters():
+    for value in other.summaries.parameters():
         torch.nn.init.zeros_(value)
     batch = batch_of(make_events([7, 12]))
     assert torch.equal(one(batch)["event/pooled"], other(batch)["event/pooled"])

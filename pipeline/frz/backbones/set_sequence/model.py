@@ -13,18 +13,18 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from frz.backbones import padding
 from frz.backbones.contract import Backbone, Batch
 from frz.backbones.set_sequence import losses, pooling
 from frz.backbones.set_sequence.decoder import SetDecoder
 from frz.backbones.set_sequence.encoder import Posterior, SetEncoder, sample
-from frz.backbones.set_sequence.levels import PARTS, TRENDS, levels, observations, trends
+from frz.backbones.set_sequence.levels import levels, observations, trends
 from frz.backbones.set_sequence.moments import Moments, TrimmedMoments
 from frz.backbones.set_sequence.sequence import STATIC, Sequence, Statics
 from frz.backbones.set_sequence.settings import SetSequenceConfig
-from frz.backbones.set_sequence.summary import Summary
+from frz.backbones.set_sequence.summary import GradedSummary, Summary
 from frz.backbones.set_sequence.tasks import Forecast, Supervised
 from frz.backbones.set_sequence.times import TimeFeatures
 from frz.backbones.set_sequence.tokens import PROBABILITIES, TABLE, VALUE, VARIABLE, Tokens
@@ -68,8 +68,8 @@ class _Encoded:
     """(E, D)."""
     pooled: Tensor
     """(E, 8 D)."""
-    summary: Tensor | None
-    """(K, E, W), where there is one."""
+    summaries: tuple[Tensor, ...]
+    """(K, E, W) of those that there are."""
 
 
 @final
@@ -118,8 +118,12 @@ class SetSequence(Backbone):
         self.decoder = SetDecoder(config) if config.reconstruction.weight else None
         self.forecast = Forecast(config.forecast, dim, n_variable) if config.forecast.weight else None
         self.supervised = Supervised(config.supervised, 8 * dim, dim) if self._asked else None
-        n_known = (PARTS + TRENDS) * n_variable + (2 * len(self.statics.mean) if self.statics is not None else 0)
-        self.summary = Summary(config.summary, n_known, len(self._asked)) if config.summary.members else None
+        n_static = len(self.statics.mean) if self.statics is not None else 0
+        self.summaries = nn.ModuleList(
+            kind(settings, n_variable, n_static, len(self._asked))
+            for kind, settings in ((Summary, config.summary), (GradedSummary, config.graded))
+            if settings.members
+        )
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
 
     batches_seen: Tensor
@@ -148,8 +152,8 @@ class SetSequence(Backbone):
         """Posterior and state of each set, and pooled vectors of the stay."""
         dim = self.config.dim
         blocks = ", ".join(f"{name} of {of}" for of in ("states", "mu") for name in pooling.STATISTICS)
-        units = config.members * config.width if (config := self.config.summary).members else 0
-        summary = _feature(f"what is known at the end, by {config.members} nets", units)
+        units = sum(nets.members * nets.width for nets in (self.config.summary, self.config.graded))
+        summary = _feature("units of small nets on what is known at the end", units)
         return {
             "set/mu": _feature("posterior mean of the set", dim),
             "set/logvar": _feature("posterior log-variance of the set", dim),
@@ -199,7 +203,7 @@ class SetSequence(Backbone):
             "set/kl": losses.divergence(found.mu.float(), found.logvar.float()).sum(1),
             "event/pooled_fast": found.fast.float(),
             "event/pooled": found.pooled.float(),
-            **({} if found.summary is None else {"event/summary": found.summary.transpose(0, 1).flatten(1).float()}),
+            **({"event/summary": _joined(found.summaries).float()} if found.summaries else {}),
         }
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -234,9 +238,9 @@ class SetSequence(Backbone):
         if self.supervised is not None:
             targets = {name: batch[name] for name in self._asked}
             named = self.supervised(found.pooled, found.state, stay, targets)
-            if self.summary is not None:
-                assert found.summary is not None
-                named |= self.supervised.of_members(self.summary.answer(found.summary), targets)
+            if found.summaries:
+                answers = [nets.answer(units) for nets, units in zip(self.summaries, found.summaries, strict=True)]
+                named |= self.supervised.of_members(torch.cat(answers), targets)
             parts |= {name.removeprefix("event/"): value for name, value in named.items()}
         total = torch.stack(list(parts.values())).sum()
         return total, {name: value.detach() for name, value in (parts | measures).items()}
@@ -279,7 +283,7 @@ class SetSequence(Backbone):
         if self.statics is not None:
             sets = sets + self.statics(batch[STATIC])[owner]
         seen = None
-        if self.config.levels or self.summary is not None:
+        if self.config.levels or self.summaries:
             with torch.no_grad():
                 seen = observations(elements.variable, elements.scaled, elements.owner, n_set, self.tokens.n_variable)
         buckets = padding.cut(offsets)
@@ -290,7 +294,7 @@ class SetSequence(Backbone):
                 with torch.no_grad():
                     observed = bucket.pad(seen[0]), bucket.pad(seen[1]), bucket.pad(minute)
                     known = levels(*observed)
-                    if self.summary is not None:
+                    if self.summaries:
                         ends.append(torch.cat((pooling.last(bucket, known), trends(*observed)), -1))
             state = self.sequence(bucket, sets, known)
             fast.append(pooling.fast(bucket, state, self.config.pooling_scaled))
@@ -304,15 +308,13 @@ class SetSequence(Backbone):
             padding.join(buckets, states),
             padding.join_events(buckets, fast),
             padding.join_events(buckets, pooled),
-            None if self.summary is None else self._summarise(batch, padding.join_events(buckets, ends)),
+            self._summarise(batch, padding.join_events(buckets, ends)) if self.summaries else (),
         )
 
-    def _summarise(self, batch: Batch, end: Tensor) -> Tensor:
-        """Units (K, E, W) of levels at the end and trends (E, 9 V), and the static columns."""
-        assert self.summary is not None
-        known = end if self.statics is None else torch.cat((end, self.statics.columns(batch[STATIC])), -1)
-        units: Tensor = self.summary(known)
-        return units
+    def _summarise(self, batch: Batch, end: Tensor) -> tuple[Tensor, ...]:
+        """Units (K, E, W) of levels at the end and trends (E, 9 V), and of the static columns."""
+        static = end[:, :0] if self.statics is None else self.statics.columns(batch[STATIC])
+        return tuple(nets(end, static) for nets in self.summaries)
 
     def _kl_weight(self) -> float:
         """After the warm-up the configured weight; `batches_seen` counts training batches."""
@@ -345,6 +347,11 @@ class SetSequence(Backbone):
         before = torch.cat((found.state.new_zeros(1, found.state.shape[1]), found.state[:-1]))
         first = _first_set(batch["set/offsets"]) == torch.arange(len(before), device=before.device)
         return before.masked_fill(first[:, None], 0.0)
+
+
+def _joined(summaries: tuple[Tensor, ...]) -> Tensor:
+    """(E, sum K W) of units (K, E, W)."""
+    return torch.cat([units.transpose(0, 1).flatten(1) for units in summaries], 1)
 
 
 def _owners(offsets: Tensor) -> Tensor:
