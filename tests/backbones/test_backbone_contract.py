@@ -27,6 +27,7 @@ CLINICAL = {
     "forecast": {"weight": 0.5},
     "supervised": {"labels": {"event/label": 1.0}, "scores": {"event/saps": 0.1}, "every_set": 0.5},
     "summary": {"members": 2, "hidden": 8, "width": 4},
+    "graded": {"members": 2, "hidden": 8, "width": 4},
     "element_dropout": 0.2,
     "set_dropout": 0.2,
     "variable_dropout": 0.1,

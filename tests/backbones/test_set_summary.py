@@ -16,7 +16,7 @@ from frz.errors import ConfigError
 SUPERVISED = {"labels": {"event/label": 1.0}, "scores": {"event/saps": 0.5}}
 
 
-def build(members=3, static=True, **summary):
+def build(members=3, static=True, graded=None, **summary):
     torch.manual_seed(0)
     config = parse(
         SetSequenceConfig,
@@ -25,6 +25,7 @@ def build(members=3, static=True, **summary):
             "static": static,
             "supervised": SUPERVISED,
             "summary": {"members": members, "hidden": 6, "width": 4, **summary},
+            "graded": graded or {},
         },
         "model",
     )
@@ -115,3 +116,31 @@ def test_members_without_a_target_are_refused():
 def test_without_members_there_is_no_such_feature():
     assert "event/summary" not in build(members=0).outputs
     assert build(members=3).outputs["event/summary"].shape == (12,)
+
+
+def test_members_by_grades_read_values_that_were_measured():
+    model = build(members=0, graded={"members": 2, "hidden": 6, "width": 3})
+    events = make_events([7, 0, 30])
+    end = known_at_the_end(model, events)
+    static = model.statics.columns(torch.from_numpy(events["event/static"]))
+    nets, (last, mean, least, greatest, often, _, first, _, _) = model.summaries[0], end.split(len(VARIABLES), 1)
+    values = torch.cat((last, mean, least, greatest, first), 1)
+    of_values = nets.grades(values, (often > 0).repeat(1, 5))
+    of_static = nets.grades(static[:, :5], static[:, 5:] == 0)
+    read = torch.cat((of_values, of_static, (often > 0).float(), often, static), 1)
+    torch.testing.assert_close(nets.read(end, static), read)
+    assert read.shape[1] == nets.n_column
+    found = model(batch_of(events))["event/summary"]
+    expected = torch.cat(nets(end, static).unbind(0), 1)
+    torch.testing.assert_close(found.detach(), expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_units_by_grades_stand_behind_the_others():
+    model = build(graded={"members": 2, "hidden": 6, "width": 3})
+    batch = batch_of(make_events([7, 9]))
+    plain, graded = model._encode(batch, model._elements(batch)).summaries
+    found = model(batch)["event/summary"]
+    assert found.shape == (2, 3 * 4 + 2 * 3)
+    assert torch.equal(found[:, 4:8], plain[1])
+    assert torch.equal(found[:, 15:], graded[1])
+    assert model.loss(batch)[1]["label/summary"] > 0

@@ -1,8 +1,8 @@
 """Values by grades: how far each has come through six classes, cut at quantiles of the normal law.
 
-A net of few units bends where its inputs bend. Given a potassium as one number it must spend units on "too low" and "too
-high" alike; given grades, a linear map is already any broken line. No parameters, and centred and scaled as if the
-value were normal, which normal scores of ranks are.
+Given a potassium as one number a net must spend units on "too low" and "too high" alike; given grades, a linear map is
+already any broken line. No parameters, and centred and scaled as if the value were normal, which normal scores of ranks
+are.
 
 Source: piecewise linear encoding, Y. Gorishniy, I. Rubachev, A. Babenko, NeurIPS 2022 (arXiv:2203.05556), eq. 1.
 """

@@ -4,7 +4,7 @@ Particular: the members share nothing but their input. Each starts elsewhere, ha
 and answers for the targets with a linear map of its own, so that what they have in common is what the stays say and not
 what one net made of a few thousand of them.
 
-Axes: E stays, V variables, S static columns, C columns of the input, K members, H hidden units, W units kept, L targets.
+Axes: E stays, V variables, S static columns, C columns of the input, K members, W units kept, L targets.
 """
 
 import torch
