@@ -9,7 +9,7 @@ Axes: E stays (events), S sets, N elements, V variables, D features; in a bucket
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -239,8 +239,9 @@ class SetSequence(Backbone):
             targets = {name: batch[name] for name in self._asked}
             named = self.supervised(found.pooled, found.state, stay, targets)
             if found.summaries:
-                answers = [nets.answer(units) for nets, units in zip(self.summaries, found.summaries, strict=True)]
-                named |= self.supervised.of_members(torch.cat(answers), targets)
+                pairs = zip(self.summaries, found.summaries, strict=True)
+                answers = torch.cat([cast(Summary, nets).answer(units) for nets, units in pairs])
+                named |= self.supervised.of_members(answers, targets)
             parts |= {name.removeprefix("event/"): value for name, value in named.items()}
         total = torch.stack(list(parts.values())).sum()
         return total, {name: value.detach() for name, value in (parts | measures).items()}

@@ -96,7 +96,7 @@ class GradedSummary(Summary):
 
     def read(self, end: Tensor, static: Tensor) -> Tensor:
         """The input (E, C)."""
-        parts = end.unflatten(1, (PARTS + TRENDS, self.n_variable))
+        parts = end.view(len(end), PARTS + TRENDS, self.n_variable)
         often = parts[:, _COUNT]
         measured = often > 0
         values = parts[:, _VALUES].flatten(1)
