@@ -98,7 +98,7 @@ def speed(folder: Path, device: str, repeats: int) -> dict[str, Any]:
                 pass
 
     def one_block() -> None:
-        with patch.object(padding, "_plan", lambda lengths, split: PLAN(lengths, split=False)):
+        with patch.object(padding, "_plan", lambda lengths, step, split: PLAN(lengths, step, False)):
             bare("padded")
 
     ways: dict[str, Callable[[], None]] = {

@@ -127,6 +127,7 @@ def run(artifacts: Path, ckpt: str, workers: int, n: int, seed: int = 0, delay: 
                     break
             status = command.process.poll()
             status = command.end() if status is None else status
+            command.process.stderr.close()
             assert status in (0, -signal.SIGKILL), "".join(command.lines)
         finished += 1
         assert _hash(root) == expected, "another content"

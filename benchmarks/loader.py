@@ -94,7 +94,9 @@ class Setup:
         self.n_events = len(train)
         self.batches = list(self.sources["ram"].batches(self.plan))
         self.values = {
-            name: torch.from_numpy(values) for name, values in self.table.arrays.items() if "offsets" not in name
+            name: torch.from_numpy(np.require(values, requirements="W"))  # a small store is mapped: copied then
+            for name, values in self.table.arrays.items()
+            if "offsets" not in name
         }
         self.rows = [self._rows(positions) for positions in self.plan]
 

@@ -39,7 +39,7 @@ def run(artifacts: Path, backbone: str, n_events: int, epochs: int, seeds: int) 
     frozen, data = open_both(weights(backbone, artifacts), artifacts, device="cpu")
     settings = Settings.of_store(stored.snapshot.about["recipe"], stored.schema)
     live = FrozenFeatures(frozen, data, settings, batching="read")
-    config = read_yaml(HEAD)
+    config = read_yaml(HEAD, ["model.dim=null"])  # as wide as the features are
     trainer = parse(TrainerConfig, config["trainer"] | {"max_epochs": epochs, "device": "cpu"}, "on_the_fly")
     train, test = np.arange(n_events * 4 // 5), np.arange(n_events * 4 // 5, n_events)
     found: dict[str, dict[str, list[float]]] = {way: {name: [] for name in METRICS} for way in ("cached", "on_the_fly")}

@@ -53,6 +53,7 @@ JOINT_STEPS, FROZEN_STEPS = 4, 8
 """Steps per repetition of the slow ways."""
 USUAL_HEAD = (
     "model.line=null",
+    "model.dim=null",
     "model.hit_net_hidden=null",
     "model.assignment_threshold=0.1",
     "model.regression_hidden_dim=144",

@@ -199,6 +199,16 @@ def test_backbones(spec: str, run: str, weights: str, root: Path) -> None:
     assert artifacts.backbone(spec, root) == Run(root / "backbones" / "muon" / run, weights)
 
 
+def test_the_best_run_is_the_best_by_the_metric_that_decided(root: Path) -> None:
+    by_auc = {"finished": True, "monitor": "val/q/auc", "monitor_mode": "max"}
+    for number, score in enumerate((0.6, 0.9, 0.8)):
+        add_run(root / "heads" / "charge" / f"{number}bad0000", f"2026-01-0{number + 1}", score=score, **by_auc)
+    assert artifacts.head("charge@best", root).path.name == "1bad0000"
+    add_run(root / "heads" / "charge" / "3bad0000", "2026-01-09", finished=True, score=0.1)
+    with pytest.raises(CheckpointError, match=r"different metrics \(val/loss \(min\), val/q/auc \(max\)\), so none is"):
+        artifacts.head("charge@best", root)
+
+
 def test_a_run_by_its_path(root: Path, tmp_path: Path) -> None:
     family = root / "backbones" / "muon"
     assert artifacts.backbone(str(family), tmp_path / "none") == Run(family / "3fbb0000")

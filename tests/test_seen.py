@@ -118,9 +118,13 @@ def test_without_data_set_and_split_it_cannot_be_told(dealt_anew):
     said = seen.warning(store, dealt_anew, trained)
     assert said.startswith("warning: whether backbone tiny was trained on test and val events of tiny@2 cannot be told")
     assert "cannot be told, from tiny@1 (" in said
+    assert "; put that version back, or train a backbone on tiny@2 to be sure" in said
+    assert seen.warning(store, dealt_anew, trained, unsure=False) == ""
     assert "is missing" in said
     shutil.rmtree(dealt_anew / "datasets")
-    assert "): it is not here; train a backbone on tiny@2 to be sure" in seen.warning(store, dealt_anew, trained)
+    assert "): it is not here; put that version back, or train a backbone on tiny@2" in seen.warning(
+        store, dealt_anew, trained
+    )
 
 
 def test_the_same_events_under_another_name_are_found_by_their_keys(mine):

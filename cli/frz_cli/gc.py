@@ -1,6 +1,7 @@
-"""`frz gc`: what no version needs any more. Says what could go, and removes it with `--yes` alone."""
+"""`frz gc`: what no version needs any more, and runs. Says what could go, and removes it with `--yes` alone."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from frz_cli.output import emit
 
 if TYPE_CHECKING:
     from frz.store.gc import Report
+    from frz.training.discard import Removable
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -27,18 +29,31 @@ def gc(
     grace: Annotated[
         str, typer.Option("--grace", metavar="TIME", help="Keep what is younger, as in 90m, 24h, 7d.")
     ] = "24h",
+    runs: Annotated[
+        list[str] | None,
+        typer.Option("--runs", metavar="NAME@RUN", help="Remove a run of a backbone or head; repeatable."),
+    ] = None,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Remove runs that never finished, and are older than --grace.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; otherwise nothing is changed.")] = False,
     artifacts: options.Artifacts = None,
     as_json: options.Json = False,
 ) -> None:
-    """Free what no version needs; tells first what that is."""
+    """Free what no version needs; remove runs.
+
+    Tells what that is, and removes it with --yes alone. With --runs or --unfinished stores are looked at only if they
+    are named.
+    """
     from frz.artifacts import root
     from frz.inventory import referring
     from frz.progress import size
     from frz.store.gc import collect
 
     folder, seconds = root(artifacts), _seconds(grace)
-    drops: dict[Path, dict[int, list[str]]] = {store: {} for store in _stores(names or [], folder)}
+    about_runs = bool(runs or unfinished)
+    looked_at = _stores(names or [], folder) if names or not about_runs else []
+    drops: dict[Path, dict[int, list[str]]] = {store: {} for store in looked_at}
     for spec in drop or ():
         store, version = _version(spec, folder)
         near = {folder, store.parent.parent}  # a store that is named by its path may have runs beside it
@@ -47,10 +62,13 @@ def gc(
         store: collect(store, grace=seconds, drop=list(referred), referred=referred, delete=yes)
         for store, referred in drops.items()
     }
+    gone = _discard(folder, runs or (), unfinished, seconds, yes) if about_runs else []
     if as_json:
         stores = [{"store": store, **_plain(report)} for store, report in reports.items()]
-        emit({"removed": yes, "stores": stores}, True)
+        emit({"removed": yes, "stores": stores, "runs": [run._asdict() for run in gone]}, True)
         return
+    if gone:
+        emit([{"run": r.run, "state": r.state, "files": r.files, "size": size(r.bytes)} for r in gone], False)
     if rows := [row for store, report in reports.items() for row in _rows(store, report)]:
         emit(rows, False)
     for store, report in reports.items():
@@ -58,8 +76,15 @@ def gc(
             typer.echo(f"{store}: {', '.join(report.live)} works on it, so all that is committed stays", err=True)
         for version in drops[store]:
             typer.echo(f"version {version} of {store} {'is dropped' if yes else 'can be dropped'}", err=True)
-    total = size(sum(item.bytes for report in reports.values() for item in report.garbage))
+    freed = [item.bytes for report in reports.values() for item in report.garbage] + [run.bytes for run in gone]
+    total = size(sum(freed))
     typer.echo(f"{total} removed" if yes else f"{total} can go; nothing was changed, --yes removes it", err=True)
+
+
+def _discard(folder: Path, runs: Sequence[str], unfinished: bool, grace: float, yes: bool) -> "list[Removable]":
+    from frz.training.discard import discard
+
+    return discard(folder, runs, unfinished=unfinished, grace=grace, delete=yes)
 
 
 def _plain(report: "Report") -> dict[str, Any]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MOST_COLUMNS = 8
 """Wider tables are turned where that makes them narrower."""
 
+LONG = 1e7
+"""Numbers from here on are told by four digits and a power of ten, unless they count something."""
+
 PIPED_WIDTH = 200
 """Columns for tables that do not go to a terminal; rich would cut them at 80."""
 
@@ -129,7 +132,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"
+        return f"{value:,.0f}" if 1000 <= abs(value) < LONG else f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(_cell(item) for item in value) or "-"
     return json.dumps(value) if isinstance(value, dict) else str(value)

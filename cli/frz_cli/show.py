@@ -9,7 +9,14 @@ from frz_cli import options
 from frz_cli.output import emit
 
 
-def ls(artifacts: options.Artifacts = None, as_json: options.Json = False) -> None:
+def ls(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="[NAME]", help="Part of kind/name@run, as in heads; or a pattern: 'heads/muon*'."),
+    ] = "",
+    artifacts: options.Artifacts = None,
+    as_json: options.Json = False,
+) -> None:
     """List data sets, features, backbones and heads.
 
     What lies elsewhere (features with `--set out=DIR`) is named by its folder in all other commands. Parts are not
@@ -19,11 +26,13 @@ def ls(artifacts: options.Artifacts = None, as_json: options.Json = False) -> No
     from frz.inventory import listing
 
     folder = root(artifacts)
-    rows = listing(folder)
+    rows = listing(folder, name)
     if as_json:
         emit(rows, as_json)
     elif rows:  # a table per kind, whose rows have the same columns
         emit({kind: list(of_kind) for kind, of_kind in groupby(rows, lambda row: row.pop("kind"))}, as_json)
+    elif name:
+        typer.echo(f"nothing in {folder} fits {name!r}", err=True)
     else:
         typer.echo(f"nothing in {folder} yet; start with 'frz demo' or 'frz data build'", err=True)
 

@@ -60,6 +60,7 @@ def _run_and_before(kind: Kind, run: Path, folder: Path) -> Iterator[dict[str, A
         "in_place": True,
         "path": str(run),
         "score": card.get("score"),
+        "monitor": card.get("monitor"),
         "made_with": card.get("versions"),
     }
     origin = card.get("finetune") or card.get("init") or {}

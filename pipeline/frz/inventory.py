@@ -6,6 +6,7 @@ Reads snapshots, cards, commit records and headers, never values, so it answers 
 import json
 import struct
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,15 @@ FIDELITY = "fidelity.json"
 """Beside the snapshots of a feature store: reports of `frz extract --fidelity`, by what the features depend on."""
 
 
-def listing(folder: Path) -> list[dict[str, Any]]:
+def listing(folder: Path, pattern: str = "") -> list[dict[str, Any]]:
     """One row per data set, feature store and run below the artifacts folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The artifacts.
+    pattern : str
+        Text that is part of `kind/name@run`, or with wildcards (`*`, `?`, `[…]`) fits all of it, with or without kind.
 
     Returns
     -------
@@ -34,8 +42,9 @@ def listing(folder: Path) -> list[dict[str, Any]]:
         By kind, oldest run first. Always kind, name, created (UTC, to the minute) and state (`finished`, `unfinished`:
         the command that makes it goes on with it, `empty`). Of stores: versions, and events of the newest version,
         which is the one named (None before there is one); of features the version of the data set. Of runs: newest
-        (whether it is the finished run that the bare name means) and, None where a card has none, epochs, score (lowest
-        validation loss) and the first eight digits of a backbone's fingerprint.
+        (whether it is the finished run that the bare name means) and, None where a card has none, epochs, score (best
+        value of the metric that decides), monitor (that metric and its better side) and the first eight digits of a
+        backbone's fingerprint.
 
     Raises
     ------
@@ -52,7 +61,13 @@ def listing(folder: Path) -> list[dict[str, Any]]:
     for kind in artifacts.KINDS:
         for path in artifacts.entries(folder, kind):
             rows += [_of_store(kind, path)] if kind in ("datasets", "features") else _of_runs(kind, path)
-    return rows
+    return [row for row in rows if _fits(f"{row['kind']}/{row['name']}", pattern)]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    if not set("*?[") & set(pattern):
+        return pattern in name
+    return fnmatchcase(name, pattern) or fnmatchcase(name.partition("/")[2], pattern)
 
 
 def _of_store(kind: str, path: Path) -> dict[str, Any]:
@@ -81,11 +96,19 @@ def _of_runs(kind: str, path: Path) -> list[dict[str, Any]]:
             "newest": False,
             "epochs": card.get("epochs"),
             "score": card.get("score"),
+            "monitor": _monitor(card),
         }
         rows.append(row | ({"fingerprint": card.get("fingerprint", "")[:8] or None} if kind == "backbones" else {}))
     if finished := [row for row in rows if row["state"] == "finished"]:
         finished[-1]["newest"] = True
     return rows
+
+
+def _monitor(card: dict[str, Any]) -> str | None:
+    """`val/q/auc (max)`: the metric that a score is of, and which of its values are better."""
+    if card.get("score") is None:
+        return None
+    return f"{card.get('monitor', 'val/loss')} ({card.get('monitor_mode', 'min')})"
 
 
 def _minute(record: dict[str, Any]) -> str | None:
@@ -195,10 +218,18 @@ def _fidelity(store: EventStore) -> dict[str, Any]:
 
 def _in_place(store: EventStore) -> str:
     """Whether all committed parts are there; what is in them is not looked at."""
-    there = committed(store.root)
-    named = {part_name(group, key) for group, pieces in store.snapshot.parts.groups.items() for key in pieces.key}
-    missing = len(named - there)
+    named = _named(store)
+    missing = len(named - committed(store.root))
     return f"{missing} of {len(named)} missing: run 'frz verify {store.root}'" if missing else "all"
+
+
+def is_complete(store: EventStore) -> bool:
+    """Whether all parts of a version are there; what is in them is not looked at."""
+    return _named(store) <= committed(store.root)
+
+
+def _named(store: EventStore) -> set[str]:
+    return {part_name(group, key) for group, pieces in store.snapshot.parts.groups.items() for key in pieces.key}
 
 
 def _one_or_all(codecs: list[Codec]) -> Codec | list[Codec]:

@@ -114,55 +114,55 @@ def _train(config: BackboneConfig, artifacts: Path, where: str, world: World) ->
         model = build(card)
     chosen = {split: without_overflow(model, store, store.split(split), config.overflow) for split in ("train", "val")}
     then = f"frz extract --ckpt {config.name}@{folder.name}"
-    if (finished := world.once(lambda: run.begin(folder, asked))) is not None:
-        return run.told(finished, folder, run.NOTHING_TO_DO, then)
-    if not resumable(folder):
-        model.fit(_events(model, store, chosen["train"]))
-        if start is not None:
-            report = warm_start(model, start.tensors, str(start.path), HEAD_PREFIXES, config.init_except)
-            note(f"begins with {start.path}: {report}")
+    with run.opened(folder, asked, world) as finished:
+        if finished is not None:
+            return run.told(finished, folder, run.NOTHING_TO_DO, then)
+        if not resumable(folder):
+            model.fit(_events(model, store, chosen["train"]))
+            if start is not None:
+                report = warm_start(model, start.tensors, str(start.path), HEAD_PREFIXES, config.init_except)
+                note(f"begins with {start.path}: {report}")
 
-    def meta(weights: Mapping[str, Tensor]) -> Mapping[str, Any]:
-        identity = fingerprint_of(weights, card.family, card.model)
-        return {"backbone": card.model_dump(mode="json"), "fingerprint": identity.value, "versions": versions()}
+        def meta(weights: Mapping[str, Tensor]) -> Mapping[str, Any]:
+            identity = fingerprint_of(weights, card.family, card.model)
+            return {"backbone": card.model_dump(mode="json"), "fingerprint": identity.value, "versions": versions()}
 
-    read = dict.fromkeys([ID, *model.inputs, *model.targets])
-    trainer = config.trainer
-    train_events = ReaderSource(
-        store,
-        read,
-        trainer.batch_size,
-        positions=chosen["train"],
-        seed=trainer.data_seed,
-        window=trainer.window,
-        draw=balanced(trainer.balance, store, chosen["train"], trainer.data_seed),
-    )
-    val_events = ReaderSource(store, read, trainer.batch_size, positions=chosen["val"], shuffle=False)
-    result = fit(
-        model, train_events, val_events, trainer, folder, meta=meta, description=f"train {config.name}", world=world
-    )
-    best = load(folder / BEST)[1]
-    done = world.once(
-        lambda: run.finish(
-            folder,
-            {
-                "name": config.name,
-                "family": config.family,
-                "data": data,
-                "fingerprint": best["fingerprint"],
-                **({"init": asked["init"]} if start is not None else {}),
-                "parameters": n_trainable(model),
-                "epochs": result.epochs,
-                "steps": result.steps,
-                "stopped_early": result.stopped_early,
-                "score": best["metrics"].get("val/loss", best["metrics"].get("train/loss")),
-                "epoch_metrics": {"best": result.best, "last": result.last},
-                "events": {split: len(positions) for split, positions in chosen.items()},
-                "versions": versions(),
-            },
+        read = dict.fromkeys([ID, *model.inputs, *model.targets])
+        trainer = config.trainer
+        train_events = ReaderSource(
+            store,
+            read,
+            trainer.batch_size,
+            positions=chosen["train"],
+            seed=trainer.data_seed,
+            window=trainer.window,
+            draw=balanced(trainer.balance, store, chosen["train"], trainer.data_seed),
         )
-    )
-    return run.told(done, folder, result.status, then)
+        val_events = ReaderSource(store, read, trainer.batch_size, positions=chosen["val"], shuffle=False)
+        result = fit(
+            model, train_events, val_events, trainer, folder, meta=meta, description=f"train {config.name}", world=world
+        )
+        done = world.once(
+            lambda: run.finish(
+                folder,
+                {
+                    "name": config.name,
+                    "family": config.family,
+                    "data": data,
+                    "fingerprint": load(folder / BEST)[1]["fingerprint"],
+                    **({"init": asked["init"]} if start is not None else {}),
+                    "parameters": n_trainable(model),
+                    "epochs": result.epochs,
+                    "steps": result.steps,
+                    "stopped_early": result.stopped_early,
+                    **result.score,
+                    "epoch_metrics": {"best": result.best, "last": result.last},
+                    "events": {split: len(positions) for split, positions in chosen.items()},
+                    "versions": versions(),
+                },
+            )
+        )
+        return run.told(done, folder, result.status, then)
 
 
 class Start(NamedTuple):

@@ -183,7 +183,7 @@ def _count(done: int, total: int | None, unit: str) -> str:
 def _number(value: Field) -> str:
     if isinstance(value, str):
         return value
-    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.4g}"
+    return f"{value:,.0f}" if isinstance(value, int) or 100 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
 def size(n_bytes: float) -> str:

@@ -22,7 +22,14 @@ from frz.store.split import Split
 TRAIN = "train"
 
 
-def warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any] | None = None, split: str = "") -> str:
+def warning(
+    store: EventStore,
+    artifacts: Path,
+    trained: Mapping[str, Any] | None = None,
+    split: str = "",
+    *,
+    unsure: bool = True,
+) -> str:
     """A line that says how many held-out events the backbone was trained on, and the way out; '' if none.
 
     Parameters
@@ -37,6 +44,8 @@ def warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any] | Non
         said.
     split : str
         The split that is looked at; default all but `train`.
+    unsure : bool
+        Say it too where it cannot be told.
 
     Returns
     -------
@@ -48,10 +57,10 @@ def warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any] | Non
     if trained is None:
         return ""
     each = [trained, *(one | {"backbone": trained["backbone"]} for one in trained.get("earlier", ()))]
-    return next(filter(None, (_warning(store, artifacts, one, split) for one in each)), "")
+    return next(filter(None, (_warning(store, artifacts, one, split, unsure) for one in each)), "")
 
 
-def _warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any], split: str) -> str:
+def _warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any], split: str, unsure: bool) -> str:
     """`warning` about one of the data sets that the backbone was trained on."""
     about = store.snapshot.about
     data = about["data"] if "fingerprint" in about else {"name": store.snapshot.name, **_version(store)}
@@ -63,9 +72,11 @@ def _warning(store: EventStore, artifacts: Path, trained: Mapping[str, Any], spl
     try:
         n_seen, n_held = _count(store, held, trained, data["name"] == trained["name"], artifacts)
     except (LookupError, DamageError) as error:
+        if not unsure:
+            return ""
         return (
             f"warning: whether backbone {trained['backbone']} was trained on {' and '.join(held)} events of {which} "
-            f"cannot be told, from {before}: {error}; train a backbone on {which} to be sure"
+            f"cannot be told, from {before}: {error}; put that version back, or train a backbone on {which} to be sure"
         )
     if not n_seen:
         return ""

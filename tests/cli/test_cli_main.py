@@ -45,8 +45,8 @@ def frz(*arguments: str) -> Any:
 
 
 def ls_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def listing(folder: Path) -> None:
-        del folder
+    def listing(folder: Path, pattern: str) -> None:
+        del folder, pattern
         raise error
 
     monkeypatch.setattr("frz.inventory.listing", listing)
@@ -137,7 +137,7 @@ def test_help_lists_every_key_of_set_with_its_default(command: str, settings: ty
     listed = " ".join(frz(command, "--help").stdout.partition("Keys of --set:")[2].split())
     for key, field in settings.model_fields.items():
         description = " ".join(str(field.description).split())
-        default = {None: "FILE", (): "[]"}.get(field.default, field.default)
+        default = "FILE" if field.default is None else "[]" if field.default == () else field.default
         assert f"{key}={default} {description}" in listed
 
 

@@ -91,7 +91,8 @@ HERE, SET = Path("there"), ["--set", "a.b=1", "--set", "c=x"]
         ),
         (["demo", *SET], "frz.evaluation.demo.demo", (HERE, {"a": {"b": 1}, "c": "x"}, "muon")),
         (["demo", "--family", "icu"], "frz.evaluation.demo.demo", (HERE, {}, "icu")),
-        (["ls"], "frz.inventory.listing", (HERE,)),
+        (["ls"], "frz.inventory.listing", (HERE, "")),
+        (["ls", "heads"], "frz.inventory.listing", (HERE, "heads")),
         (["show", "muon"], "frz.inventory.describe", ("muon", HERE)),
     ],
 )
@@ -156,7 +157,7 @@ def test_the_environment_says_where_artifacts_lie(library: Any, monkeypatch: pyt
     stand_in.return_value = []
     monkeypatch.setenv("FRZ_ARTIFACTS", "elsewhere")
     assert CliRunner().invoke(app, ["ls"]).exit_code == 0
-    stand_in.assert_called_once_with(Path("elsewhere"))
+    stand_in.assert_called_once_with(Path("elsewhere"), "")
 
 
 def test_runs_are_listed_in_short_lines(tmp_path: Path) -> None:
@@ -169,11 +170,35 @@ def test_runs_are_listed_in_short_lines(tmp_path: Path) -> None:
         card = {"finished": True, "created": "2026-01-02T03:04:05+00:00", "epochs": 100, "score": 0.123456}
         (folder / "card.json").write_text(json.dumps(card | ({"fingerprint": fingerprint} if fingerprint else {})))
     out = CliRunner().invoke(app, ["ls", "--artifacts", str(tmp_path)]).stdout
-    assert max(map(len, out.splitlines())) <= 100
+    assert max(map(len, out.splitlines())) <= 110
     titles = [line for line in out.splitlines() if not line.startswith(" ")]
     assert titles == ["backbones", "heads"]
     assert "a-rather-long-name@11111111  2026-01-02 03:04  finished     yes     100  0.1235" in out
     assert out.count("abababab ") == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("", ["backbones/a", "heads/a-b", "heads/c"]),
+        ("heads", ["heads/a-b", "heads/c"]),
+        ("a-", ["heads/a-b"]),
+        ("b@", ["heads/a-b"]),
+        ("a*", ["backbones/a", "heads/a-b"]),
+        ("heads/*@2*", ["heads/c"]),
+        ("A", []),
+    ],
+)
+def test_the_list_is_of_what_fits(tmp_path: Path, pattern: str, expected: list[str]) -> None:
+    for place in ("backbones/a/11111111", "heads/a-b/11111111", "heads/c/22222222"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "card.json").write_text(json.dumps({"finished": True}))
+    told = CliRunner().invoke(app, ["ls", pattern, "--json", "--artifacts", str(tmp_path)])
+    rows = json.loads(told.stdout)
+    assert [f"{row['kind']}/{row['name'].partition('@')[0]}" for row in rows] == expected
+    if not expected:
+        told = CliRunner().invoke(app, ["ls", pattern, "--artifacts", str(tmp_path)])
+        assert (told.stdout, told.stderr) == ("", f"nothing in {tmp_path} fits 'A'\n")
 
 
 def test_an_impossible_place_is_an_error_and_an_absent_default_is_not(

@@ -117,3 +117,20 @@ def test_a_mistake_is_one_line(arguments: list[str], message: str, gc: Gc) -> No
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_runs_are_removed_by_name_and_stores_are_left_alone(gc: Gc, folder: Path) -> None:
+    run = names.head("tiny", folder).path
+    told = gc("--runs", f"heads/tiny@{run.name}", "--grace", "0s")
+    assert told.exit_code == 0
+    assert f"heads/tiny@{run.name}" in told.stdout
+    assert "datasets/begun" not in told.stdout
+    assert told.stderr.endswith("can go; nothing was changed, --yes removes it\n")
+    assert run.exists()
+    found = json.loads(gc("--runs", f"heads/tiny@{run.name}", "--yes", "--json").stdout)
+    assert (found["removed"], found["stores"]) == (True, [])
+    assert [(one["run"], one["state"]) for one in found["runs"]] == [(f"heads/tiny@{run.name}", "finished")]
+    assert not run.exists()
+    refused = gc("--runs", "backbones/tiny")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "does not say which run" in refused.stderr

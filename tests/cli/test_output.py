@@ -34,10 +34,15 @@ def test_json_holds_no_nan_and_no_numpy(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_mapping_is_keys_and_values(capsys: pytest.CaptureFixture[str]) -> None:
-    out = shown({"events": 12345, "loss": 0.123456, "done": True, "left": None, "bad": float("nan")}, capsys)
+    rates = {"rate": 1234567.8, "huge": 1.23456e30, "most": float("inf")}
+    numbers = {"events": 12345, "loss": 0.123456, **rates}
+    out = shown({**numbers, "done": True, "left": None, "bad": float("nan")}, capsys)
     assert [line.split() for line in out.splitlines()] == [
         ["events", "12,345"],
         ["loss", "0.1235"],
+        ["rate", "1,234,568"],
+        ["huge", "1.235e+30"],
+        ["most", "inf"],
         ["done", "yes"],
         ["left", "-"],
         ["bad", "nan"],

@@ -6,7 +6,8 @@ import pytest
 from frz.config import parse
 from frz.data.muon_sim.events import simulate
 from frz.data.muon_sim.fields import COLUMNS
-from frz.data.muon_sim.source import BLOCK, SCHEMA, MuonSim
+from frz.data.muon_sim.source import SCHEMA, MuonSim
+from frz.data.simulated import BLOCK
 from frz.errors import ConfigError
 from frz.store.ragged import check, concat, slice_events
 from frz.store.schema import EventArrays

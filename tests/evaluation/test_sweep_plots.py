@@ -27,6 +27,11 @@ def test_every_head_is_a_line_in_both_figures():
     heads = [line for line in upper.lines if len(line.get_xdata()) == 3 and line.get_label().startswith("_child")]
     assert len(heads) == 4
     assert [tick.get_text() for tick in upper.get_xticklabels()] == ["lr", "norm", "score"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "the best head",
+        "the worst (colour is rank)",
+        "dropped or failed on the way",
+    ]
     assert {"batch", "None", "1", "0.1", "0.01", "0.001"} <= texts(figure, 0)
     curves = {tuple(line.get_xdata()): line.get_linestyle() for line in lower.lines}
     assert curves == {(1, 2, 3): "-", (1, 2): "--"}
@@ -57,3 +62,14 @@ def test_a_single_head_can_be_drawn(outcomes, tmp_path):
 def test_nothing_is_drawn_of_heads_that_all_failed(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps({"outcomes": [outcome(0, score=None, lines=[])]}))
     assert draw(tmp_path) == []
+
+
+def test_the_best_has_the_colour_of_the_best_where_large_values_are_better():
+    outcomes = [outcome(number, score=0.1 * number, monitor="val/auc", monitor_mode="max") for number in range(3)]
+    figure = sweep_figure(outcomes)
+    upper, lower = figure.axes
+    best, worst = (handle.get_color() for handle in figure.legends[0].legend_handles)
+    heads = [line.get_color() for line in lower.lines]
+    assert (heads[-1], heads[0]) == (best, worst)  # the worst is drawn first
+    assert lower.lines[-1].get_ydata()[0] == outcomes[2]["lines"][0]["val/loss"]
+    assert [tick.get_text() for tick in upper.get_xticklabels()][-1] == "val/auc"

@@ -10,18 +10,20 @@ import pytest
 
 from conftest import TINY_BACKBONE, TINY_HEAD, tiny_recipe
 from frz import artifacts as names
+from frz import progress
 from frz.data.add import add
 from frz.data.build import build
 from frz.errors import CheckpointError, ConfigError, IdentityError, TrainingError
 from frz.extract.run import extract
+from frz.heads import run as heads_run
 from frz.heads.contract import Head
 from frz.heads.prefix import prepare
 from frz.heads.regression import RegressionHead
 from frz.heads.run import load_head, predict, score, train
+from frz.inventory import listing
 from frz.loading.balance import classes_of, draw_epoch
 from frz.loading.order import STRETCHES, shuffle_quality
 from frz.pretrain import train as train_backbone
-from frz.progress import show
 from frz.store import EventStore
 from frz.training import checkpoint
 
@@ -66,12 +68,42 @@ def test_a_metric_of_the_head_decides_which_weights_are_best(mine):
     values = [json.loads(line)["val/pt/rmse"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert card["epoch_metrics"]["best"]["val/pt/rmse"] == min(values)
     assert card["metrics"]["val"]["head"]["pt/rmse"] == pytest.approx(min(values), rel=1e-6)
+    assert (card["score"], card["monitor"], card["monitor_mode"]) == (min(values), "val/pt/rmse", "min")
     kept = sorted(path.name for path in run.glob("top-*"))
     assert len(kept) == 2
     head, _ = load_head(f"by-pt/{run.name}/{kept[0]}", mine)
     assert isinstance(head, Head)
-    with pytest.raises(TrainingError, match=r"monitor = val/pt/rmes: no such metric; did you mean 'val/pt/rmse'\?"):
-        train({**TINY_HEAD, "trainer": {**trainer, "monitor": "val/pt/rmes", "monitor_mode": "min"}}, mine)
+
+
+@pytest.mark.parametrize("mode", ["auto", "min"])
+def test_a_refused_run_leaves_no_folder(mine, mode):
+    trainer = {**TINY_HEAD["trainer"], "monitor": "val/pt/rmes", "monitor_mode": mode}
+    wanted = r"monitor = val/pt/rmes: no such metric; did you mean 'val/pt/rmse'\?"
+    for name in ("tiny", "other"):
+        with pytest.raises(TrainingError, match=wanted):
+            train({**TINY_HEAD, "name": name, "trainer": trainer}, mine)
+    assert [path.name for path in names.entries(mine, "heads")] == ["tiny"]
+    assert [row["state"] for row in listing(mine) if row["kind"] == "heads"] == ["finished"]
+
+
+def test_a_run_that_was_there_before_it_is_refused_stays(mine, monkeypatch):
+    fit = heads_run.fit
+    monkeypatch.setattr(heads_run, "fit", None)
+    with pytest.raises(TypeError):  # as if killed, before anything was saved
+        train({**TINY_HEAD, "name": "other"}, mine)
+    monkeypatch.setattr(heads_run, "fit", fit)
+    monkeypatch.setattr("frz.loading.residency.free_memory", lambda: 1)
+    with pytest.raises(TrainingError, match="do not fit"):
+        train({**TINY_HEAD, "name": "other"}, mine)
+    assert [row["state"] for row in listing(mine) if row["name"].startswith("other")] == ["unfinished"]
+
+
+def test_a_new_run_says_what_differs_from_the_last(mine, capsys):
+    progress.show("lines")
+    train({**TINY_HEAD, "trainer": {**TINY_HEAD["trainer"], "lr": 0.002, "max_epochs": 1}}, mine)
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "is a new run of tiny" in line]
+    before = names.runs(mine / "heads/tiny")[0].name
+    assert told.endswith(f"since tiny@{before}: trainer.lr 0.001 -> 0.002, trainer.max_epochs 2 -> 1")
 
 
 def test_metrics_follow_from_the_predictions(tiny):
@@ -160,9 +192,9 @@ def test_the_window_of_the_first_stage_makes_no_other_head(mine):
 
 
 def test_a_run_says_how_well_it_shuffles(mine, capsys):
-    show("lines")
+    progress.show("lines")
     card = train({**TINY_HEAD, "name": "h", "loading": {"block": 64, "shuffle_blocks": 1, "prefix": "memory"}}, mine)
-    show("none")
+    progress.show("none")
     said = capsys.readouterr().err
     assert 0 < card["shuffle"]["place in the data set"] < 0.95
     assert "residency: ram; takes" in said
@@ -289,7 +321,7 @@ def test_labels_added_to_events_are_classified(mine, tmp_path):
 def test_newer_data_than_the_features_are_told(tiny, tmp_path, capsys):
     artifacts = shutil.copytree(tiny, tmp_path / "artifacts")
     build(tiny_recipe(340), artifacts)
-    show("lines")
+    progress.show("lines")
     train({**TINY_HEAD, "name": "again"}, artifacts)
     told = "the features are of tiny@1, the data set has version 2; 'frz extract --ckpt tiny' adds what is new"
     assert told in capsys.readouterr().err

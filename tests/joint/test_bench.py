@@ -80,6 +80,14 @@ def test_the_advice_names_what_the_time_goes_to(row, end):
     assert end in text
 
 
+@pytest.mark.parametrize("rate", [500.0, 2000.0])
+def test_the_advice_says_why_a_sweep_is_slower(rate):
+    shares = {"reading": 0.0, "copies": 0.0, "compute": 1.0}
+    rows = {"ram": {"events_per_s": 1000.0, "epoch_s": 1.0}, "sweep": {"events_per_s": rate, "epoch_s": 1000 / rate}}
+    text = advice({way: row | shares for way, row in rows.items()}, 1000)
+    assert ("more than alone: a step of this head is arithmetic" in text) == (rate < 1000)
+
+
 def test_the_advice_is_about_the_fastest_way():
     shares = {"reading": 0.0, "copies": 0.0, "compute": 1.0}
     rates = {"ram": 5.0, "other": 9.0}

@@ -7,8 +7,10 @@ import pytest
 
 from conftest import tiny_recipe
 from frz import artifacts as names
+from frz import progress
 from frz.data.build import build
 from frz.errors import ConfigError, IdentityError
+from frz.extract.run import extract
 from frz.heads.prefix import prepare
 from frz.heads.run import load_head
 from frz.heads.run import predict as run_head
@@ -34,6 +36,28 @@ def test_rows_are_what_the_head_says_of_the_stored_features(tiny, tmp_path):
     assert rows["slot_q_probability"].between(0, 1).all()
 
 
+def test_stored_features_give_the_rows_that_the_backbone_gives(tiny, tmp_path, capsys):
+    """Read where a version has all of them, made and rounded like those that the head was trained on."""
+    artifacts = shutil.copytree(tiny, tmp_path / "artifacts")
+    progress.show("lines")
+    found, rows = {}, {}
+    broken = shutil.copytree(tiny, tmp_path / "broken")
+    shutil.rmtree(next((names.features("tiny", broken).path / "events.zarr").glob("features-*")))
+    other = shutil.copytree(tiny, tmp_path / "other")
+    shutil.rmtree(other / "features")
+    extract("tiny", other, settings={"dtype": "float16"})
+    shutil.rmtree(artifacts / "backbones")  # not needed where features are read
+    for name, place in (("stored", artifacts), ("broken", broken), ("other", other)):
+        found[name] = predict("tiny", place, "tiny", tmp_path / f"{name}.parquet")
+        rows[name] = pandas.read_parquet(tmp_path / f"{name}.parquet")
+    assert found["stored"]["features"] == str(names.features("tiny", artifacts).path)
+    assert found["broken"]["features"] is found["other"]["features"] is None
+    pandas.testing.assert_frame_equal(rows["stored"], rows["broken"], check_exact=True)
+    pandas.testing.assert_frame_equal(rows["stored"], rows["other"], check_exact=True)
+    told = [line for line in capsys.readouterr().err.splitlines() if "features of tiny@1" in line]
+    assert [line.partition(" ")[0] for line in told] == ["reads", "runs", "runs"]
+
+
 def test_data_without_truth_can_be_predicted(tiny, tmp_path):
     artifacts = shutil.copytree(tiny, tmp_path / "artifacts")
     build({**tiny_recipe(128), "name": "recorded"}, artifacts)
@@ -52,6 +76,7 @@ def test_a_head_whose_backbone_is_gone_is_refused_by_fingerprint(tiny, tmp_path)
     artifacts = shutil.copytree(tiny, tmp_path / "artifacts")
     _, about = load_head("tiny", artifacts)
     shutil.rmtree(artifacts / "backbones")
+    shutil.rmtree(artifacts / "features")
     with pytest.raises(IdentityError, match=about["features"]["fingerprint"][:12]):
         predict("tiny", artifacts, "tiny", tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()

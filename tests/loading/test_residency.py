@@ -37,7 +37,8 @@ def test_a_gpu_goes_first(n_bytes: int, expected: str) -> None:
 @pytest.mark.parametrize("mode", ["device", "ram", "mapped"])
 def test_what_was_asked_for_is_taken(mode: str) -> None:
     plan = plan_residency(500, 100, CPU, mode, free=1000)
-    assert plan == (mode, f"as asked, {250 if mode == 'mapped' else 500} B of 1 kB free memory")
+    on_cpu = "which is ram, for the device is the CPU; " if mode == "device" else ""
+    assert plan == (mode, f"as asked, {on_cpu}{250 if mode == 'mapped' else 500} B of 1 kB free memory")
 
 
 def test_what_cannot_fit_is_refused_with_what_does() -> None:

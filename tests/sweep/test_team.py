@@ -138,4 +138,4 @@ def test_patience_is_each_heads_own():
         left.append([course.member.name for course in team.courses])
     assert left == [["h0", "h1", "h2"], ["h0", "h2"], ["h0"], []]
     assert [course.over for course in team.over] == ["early", "early", "whole"]
-    assert all(course.best["epoch"] == 1 and course.last and course.weights for course in team.over)
+    assert all(course.standing.best["epoch"] == 1 and course.last and course.weights for course in team.over)

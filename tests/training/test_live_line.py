@@ -36,4 +36,7 @@ def test_a_run_that_goes_on_shows_the_validation_before(tmp_path, capsys):
         capsys.readouterr()
         with pytest.raises(RuntimeError):
             run(tmp_path, stop_at(number), checkpoint_minutes=0)
-    assert f"val/loss {_number(last_line(tmp_path)['val/loss'])}" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"val/loss {_number(last_line(tmp_path)['val/loss'])}" in told
+    # losses 1 to 4 and 7 to 9 were steps, 5 and 6 the validation
+    assert "training: goes on after step 7, 1 of 3 epochs done, 3 of 4 batches into the next" in told

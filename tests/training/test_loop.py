@@ -14,7 +14,8 @@ from frz.config import parse
 from frz.errors import ConfigError, TrainingError
 from frz.training import checkpoint
 from frz.training.config import TrainerConfig, pick_device
-from frz.training.loop import DRAIN_STEPS, fit, line_ends, resumable
+from frz.training.loop import DRAIN_STEPS, fit, resumable
+from frz.training.position import line_ends
 from frz.training.record import BEST, LAST, LAST_EMA, METRICS, STATE
 from frz.training.schedules import Schedule
 from frz.training.source import Batch
@@ -290,7 +291,7 @@ def test_batches_that_are_not_finite_are_counted_and_bounded(tmp_path: Path) -> 
     module = Scripted([1.0, 1.0, 1.0], losses)
     config = TrainerConfig.model_validate(CONFIG | {"skip_nonfinite": 3})
     with pytest.raises(
-        TrainingError, match=r"4 losses .* were not finite in this run, the last in epoch 2, step 4 \(ev"
+        TrainingError, match=r"4 losses .* were not finite in this run, the last in epoch 2, step 4 \(ev.*raise skip_n"
     ):
         fit(module, ToySource(N_TRAIN, 1), ToySource(8, 2), config, tmp_path)
     assert [line["train/skipped"] for line in lines(tmp_path)] == [2]
@@ -328,7 +329,8 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_events(tmp_path: Path) -
     ids = (ToySource(N_TRAIN, 1).plan(1)[1] + 1000).tolist()
     assert str(caught.value) == (
         f"{tmp_path}: the loss is not finite in epoch 2, step 2 (events with id {', '.join(map(str, ids[:6]))} and 2 "
-        f"more); lower lr or clip_norm, or look at these events; state.safetensors holds the last good state"
+        f"more); lower lr or clip_norm, look at these events, or leave out up to N such batches (skip_nonfinite=N); "
+        "state.safetensors holds the last good state"
     )
     assert checkpoint.load(tmp_path / STATE)[1]["position"]["epoch"] == 1
     assert checkpoint.load(tmp_path / LAST)[0]["weight"].isfinite().all()
@@ -371,14 +373,16 @@ def test_a_gradient_that_is_not_finite(tmp_path: Path, clip: float) -> None:
 
 
 def test_a_loss_that_is_not_finite_at_once(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="epoch 1, step 1 .* look at these events$"):
+    with pytest.raises(TrainingError, match="epoch 1, step 1 .*skip_nonfinite=N.$"):
         scripted(tmp_path, [1.0], lambda step: float("inf"))
     assert not resumable(tmp_path)
 
 
 def test_a_validation_loss_that_is_not_finite(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="the validation loss is not finite after epoch 2, step 1 "):
-        scripted(tmp_path, [1.0, float("nan"), 1.0])
+    """Also where batches of the training may be left out: which weights were best would not be known."""
+    told = r"after epoch 2, batch 1 of the validation \(.*\); lower lr, .*: skip_nonfinite leaves out training batches"
+    with pytest.raises(TrainingError, match=f"the validation loss is not finite {told}"):
+        scripted(tmp_path, [1.0, float("nan"), 1.0], skip_nonfinite=5)
     assert resumable(tmp_path)
 
 

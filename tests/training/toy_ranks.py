@@ -19,7 +19,8 @@ from toy_run import CONFIG, ToySource
 from frz.errors import FrzError, TrainingError
 from frz.training.config import TrainerConfig
 from frz.training.distributed import ALONE, World, joined
-from frz.training.loop import Result, fit
+from frz.training.loop import fit
+from frz.training.result import Result
 from frz.training.source import Batch
 
 N_TRAIN, N_VAL = 25, 9  # the last batch has one event, so other processes have none of it

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from frz.loading.plan import plan_epoch
 from frz.training.config import TrainerConfig
-from frz.training.loop import Result, fit
+from frz.training.loop import fit
+from frz.training.result import Result
 from frz.training.source import Batch, Plan
 
 CONFIG: dict[str, Any] = {"max_epochs": 3, "batch_size": 8, "lr": 1e-2, "window": 2, "device": "cpu"}

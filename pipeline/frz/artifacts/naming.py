@@ -123,7 +123,7 @@ def backbone(spec: str | Path, artifacts: Path) -> Run:
 def head(spec: str | Path, artifacts: Path) -> Run:
     """The run of a head that `spec` names.
 
-    `name` and `name@latest` are the newest finished run, `name@best` the finished run with the lowest `score` in its
+    `name` and `name@latest` are the newest finished run, `name@best` the finished run with the best `score` in its
     card, `name@<prefix>` or `name/<prefix>` one run, finished or not. A path is a run's folder, a folder of runs, or
     one of a run's weight files.
 
@@ -301,7 +301,13 @@ def _choose_finished(place: Path, candidates: list[Path], selector: str, kind: K
     if unscored := [path.name for path, found in finished.items() if not isinstance(found.get("score"), int | float)]:
         way_out = f"name a run: {place.name}@<run>"
         raise CheckpointError(f"no score in the card of {', '.join(unscored)}", where=str(place), way_out=way_out)
-    return min(finished, key=lambda path: finished[path]["score"])
+    decided = {(found.get("monitor", "val/loss"), found.get("monitor_mode", "min")) for found in finished.values()}
+    if len(decided) > 1:
+        metrics = ", ".join(sorted(f"{name} ({mode})" for name, mode in decided))
+        what = f"the runs were judged by different metrics ({metrics}), so none is best"
+        raise CheckpointError(what, where=str(place), way_out=f"name a run: {place.name}@<run>")
+    choose = max if decided.pop()[1] == "max" else min
+    return choose(finished, key=lambda path: float(finished[path]["score"]))
 
 
 def _version(store: Path, selector: str) -> int:

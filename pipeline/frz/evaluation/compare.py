@@ -31,7 +31,7 @@ from frz.store.schema import GROUP, ID, KEY, EventArrays
 from frz.store.table import pick
 from frz.training.checkpoint import load
 from frz.training.history import history
-from frz.training.monitor import LARGER, NEAR, SMALLER, words_of
+from frz.training.monitor import better_side
 
 RESAMPLES = 200
 LEVEL, SURE = 0.683, 0.95
@@ -43,8 +43,8 @@ class Tested(NamedTuple):
 
     label: str
     run: Path
-    score: float | None
-    """Validation loss of these weights."""
+    metrics: dict[str, Any]
+    """The line of `metrics.jsonl` that these weights are of."""
     about: dict[str, Any]
     head: Head
     groups: NDArray[np.int64]
@@ -73,7 +73,8 @@ def compare(
     Returns
     -------
     dict
-        `heads`: features, parameters, epochs, seconds of training by head. `config`: dotted keys whose values differ,
+        `heads`: features, parameters, epochs, by head; `seconds` of training, those of a sweep's pass being of all its
+        `heads_at_once`; `score`, the value of `monitor` for these weights. `config`: dotted keys whose values differ,
         and `made_from`: where weights or data differ, both by head. `metrics`: by name `best` (a head or None) and
         `heads`, with value, low, high each, and `difference`, that from the head with the best value: value, low, high,
         and the two-sided p-value of no difference. Files of scores are called by their names among the heads there.
@@ -127,6 +128,7 @@ def _origin(features: Mapping[str, Any]) -> dict[str, Any]:
 
 def _card(card: Mapping[str, Any], tested: Tested) -> dict[str, Any]:
     data, lines = tested.about["features"]["data"], history(tested.run)
+    monitor = card.get("monitor", "val/loss")
     return {
         "head": tested.about["head"],
         "backbone": f"{tested.about['features']['backbone']} ({tested.about['features']['fingerprint'][:12]})",
@@ -134,7 +136,9 @@ def _card(card: Mapping[str, Any], tested: Tested) -> dict[str, Any]:
         "parameters": card.get("parameters"),
         "epochs": card.get("epochs"),
         "seconds": sum(line["seconds"] for line in lines) if lines else None,
-        "score": tested.score,
+        "heads_at_once": card["sweep"]["heads"] if "sweep" in card else 1,
+        "monitor": monitor,
+        "score": tested.metrics.get(monitor, tested.metrics.get("train/loss")),
     }
 
 
@@ -150,7 +154,7 @@ def _tested(runs: Mapping[str, names.Run], artifacts: Path, split: str) -> Itera
         positions = np.arange(store.n_events) if split == "all" else store.split(split)
         if not len(positions):
             raise StoreError(f"split {split!r} holds no events", where=str(store.root), way_out="give another --split")
-        if (leak := seen.warning(store, artifacts, split=split)) and leak not in said:
+        if (leak := seen.warning(store, artifacts, split=split, unsure=False)) and leak not in said:
             note(leak)
             said.add(leak)
         identity = KEY if KEY in store.schema.arrays else ID
@@ -166,8 +170,7 @@ def _tested(runs: Mapping[str, names.Run], artifacts: Path, split: str) -> Itera
             )
         table = prepare(head, store, positions[order])
         made = predict(head, table, np.arange(len(order)))
-        score = metrics.get("val/loss", metrics.get("train/loss"))
-        yield Tested(label, run.path, score, about, head, found[GROUP][order], table.arrays, made)
+        yield Tested(label, run.path, metrics, about, head, found[GROUP][order], table.arrays, made)
 
 
 def _outside(head: Tested, scores: Sequence[Path]) -> Iterator[Tested]:
@@ -243,12 +246,10 @@ def _difference(value: float, drawn: Floats) -> dict[str, float | None]:
 
 def _as_loss(name: str) -> Callable[[Floats], Floats] | None:
     """Turns values of a metric so that lower is better; None where the name does not tell which way that is."""
-    words = words_of(name)
-    if near := [best for word, best in NEAR.items() if word in words]:
-        return lambda values: np.abs(values - near[0])
-    if bool(words & SMALLER) == bool(words & LARGER):
-        return None
-    return np.negative if words & LARGER else np.positive
+    side = better_side(name)
+    if isinstance(side, float):
+        return lambda values: np.abs(values - side)
+    return None if side is None else np.negative if side == "max" else np.positive
 
 
 class _Watched(dict[str, NDArray[Any]]):

@@ -24,9 +24,10 @@ from frz.evaluation.merging import merge, parent_truth
 from frz.evaluation.settings import EvaluateSettings
 from frz.evaluation.slots import score_slots
 from frz.evaluation.tracking import found, score
+from frz.heads.features import Features, find_features
 from frz.heads.pairs import assignment_arrays
 from frz.heads.prefix import prepare
-from frz.heads.run import Features, find_features, load_head, predict
+from frz.heads.run import load_head, predict
 from frz.store.reader import EventStore
 from frz.store.schema import GROUP, ID, EventArrays, column
 

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -42,16 +43,29 @@ def sweep_figure(outcomes: Sequence[Mapping[str, Any]]) -> Figure:
     Parameters
     ----------
     outcomes : sequence of mapping
-        `chosen` (values by key), `seed`, `score`, `status` and `lines` (of `metrics.jsonl`) of each head.
+        `chosen` (values by key), `seed`, `score` (with `monitor` and `monitor_mode`), `status` and `lines` (of
+        `metrics.jsonl`) of each head.
     """
     figure = Figure(figsize=(SIZE[0] * 1.6, SIZE[1] * 2), layout="constrained")
     upper, lower = figure.subplots(2, 1)
-    order = sorted(range(len(outcomes)), key=lambda i: -outcomes[i]["score"])  # the worst first
+    sign = -1 if outcomes[0].get("monitor_mode") == "max" else 1
+    order = sorted(range(len(outcomes)), key=lambda i: -sign * outcomes[i]["score"])  # the worst first
     ranks = np.linspace(1, 0, len(outcomes)) if len(outcomes) > 1 else np.zeros(1)
     colours = {i: colormaps[COLOURS](float(1 - rank)) for i, rank in zip(order, ranks, strict=True)}
     parallel_coordinates(upper, outcomes, order, colours)
     learning_curves(lower, outcomes, order, colours)
+    _legend(figure, outcomes, [colours[i] for i in order])
     return figure
+
+
+def _legend(figure: Figure, outcomes: Sequence[Mapping[str, Any]], colours: Sequence[Any]) -> None:
+    """What colours (the worst first) and dashes mean, as far as they occur."""
+    entries = [Line2D([], [], color=colours[-1], label="the best head")]
+    if len(colours) > 1:
+        entries.append(Line2D([], [], color=colours[0], label="the worst (colour is rank)"))
+    if not all(map(_whole, outcomes)):
+        entries.append(Line2D([], [], color=INK, linestyle=DASHED, label="dropped or failed on the way"))
+    figure.legend(handles=entries, loc="outside upper center", ncols=len(entries), frameon=False, fontsize=8)
 
 
 def parallel_coordinates(
@@ -66,7 +80,8 @@ def parallel_coordinates(
     heights = np.stack([_heights(axes, place, column) for place, column in enumerate(columns)])  # (keys + 1, N)
     for i in order:
         axes.plot(range(len(columns)), heights[:, i], color=colours[i], linewidth=1.2, alpha=0.8)
-    axes.set_xticks(range(len(columns)), [*(key.rpartition(".")[2] for key in keys), "score"])
+    labels = [key.rpartition(".")[2] for key in keys]
+    axes.set_xticks(range(len(columns)), [*labels, outcomes[0].get("monitor", "score")])
     axes.set_yticks([])
     axes.set_xlim(-0.3, len(columns) - 0.5)
     axes.set_ylim(-0.08, 1.08)
@@ -103,14 +118,18 @@ def learning_curves(
     for i in order:
         lines = outcomes[i]["lines"]
         curve = [(line["epoch"], value) for line in lines if (value := _loss(line)) is not None]
-        whole = outcomes[i]["status"].startswith(("trained", "finished"))
         epochs, losses = zip(*curve, strict=True)
         marker = "o" if len(curve) < 2 else ""
-        dashes = "-" if whole else DASHED
+        dashes = "-" if _whole(outcomes[i]) else DASHED
         axes.plot(epochs, losses, color=colours[i], linestyle=dashes, marker=marker, linewidth=1.2, markersize=3)
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation loss" if "val/loss" in outcomes[0]["lines"][-1] else "training loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _whole(outcome: Mapping[str, Any]) -> bool:
+    """Whether a head reached the end of its training."""
+    return bool(outcome["status"].startswith(("trained", "finished")))
 
 
 def _loss(line: Mapping[str, Any]) -> float | None:

@@ -15,12 +15,12 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from frz import artifacts as names
-from frz import seen
 from frz.config import StrictModel, digest_of, import_class, parse
-from frz.errors import CheckpointError, IdentityError
+from frz.errors import CheckpointError
 from frz.heads.contract import HEADS, Head
+from frz.heads.features import Features, open_features
 from frz.heads.prefix import PREPARE_EVENTS, Prefix, prepared
-from frz.lineage import changed_since, versions
+from frz.lineage import versions
 from frz.loading.balance import balanced
 from frz.loading.blocks import BlockSource, PreparedEvents
 from frz.loading.config import LoadingConfig
@@ -36,22 +36,14 @@ from frz.training import run
 from frz.training.checkpoint import load, load_into, n_trainable
 from frz.training.config import TrainerConfig, pick_device
 from frz.training.distributed import World, joined
-from frz.training.loop import Result, fit, resumable
+from frz.training.loop import fit, resumable
 from frz.training.record import BEST
+from frz.training.result import Result
 
 PREDICT_EVENTS = 1024
 """Events at once."""
 NOT_IDENTITY = {"prefix", "residency"}
 """Keys of `loading` that change no result."""
-
-
-class Features(StrictModel):
-    """Which features a head is for; compared with what the store says of itself."""
-
-    backbone: str
-    """Backbone by name (`muon`, `muon@<run>`): its weights must be those that wrote the features."""
-    data: str
-    """Data set, by name or `name@<version>`."""
 
 
 class HeadConfig(StrictModel):
@@ -108,33 +100,42 @@ def train(
 
 def _train(config: HeadConfig, artifacts: Path, where: str, features: str | None, world: World) -> dict[str, Any]:
     store = open_features(config.features, artifacts, features)
-    begun = plan(config, store, artifacts, where)
-    if (finished := world.once(lambda: run.begin(begun.folder, begun.asked))) is not None:
-        return run.told(finished, begun.folder, run.NOTHING_TO_DO, begun.then)
+    return train_planned(plan(config, store, artifacts, where), world)
 
-    head = begun.head
+
+def train_planned(begun: "HeadRun", world: World, prefix: Prefix | None = None) -> dict[str, Any]:
+    """`train` for a run that is planned, on `prefix` if its events are prepared already."""
+    with run.opened(begun.folder, begun.asked, world) as finished:
+        if finished is not None:
+            return run.told(finished, begun.folder, run.NOTHING_TO_DO, begun.then)
+        head, config = begun.head, begun.config
+        note(f"{n_trainable(head):,} trainable parameters; {_frozen(begun)} are frozen")
+        events = sources(begun, prefix)
+        if not resumable(begun.folder):
+            head.fit(events.split("train"))
+        result = fit(
+            head,
+            events.train,
+            events.val,
+            config.trainer,
+            begun.folder,
+            meta=begun.meta,
+            measure=lambda module: score(cast(Head, module), events.prefix.reader, events.splits["val"])["head"],
+            description=f"train {config.name}",
+            world=world,
+        )
+        load_into(head, load(begun.folder / BEST)[0], str(begun.folder / BEST))
+        done = world.once(lambda: conclude(begun, events, result))
+        return run.told(done, begun.folder, result.status, begun.then)
+
+
+def _frozen(begun: "HeadRun") -> str:
+    """What is not trained: the backbone, with its number of parameters where its card is here."""
     weights = begun.asked["features"]
-    frozen = names.card_of(weights["backbone"], weights["fingerprint"], artifacts).get("parameters")
-    known = "" if frozen is None else f"{frozen:,} "
-    note(f"{n_trainable(head):,} trainable parameters; the {known}of backbone {weights['backbone']} are frozen")
-    events = sources(begun)
-    if not resumable(begun.folder):
-        head.fit(events.split("train"))
-    result = fit(
-        head,
-        events.train,
-        events.val,
-        config.trainer,
-        begun.folder,
-        meta=begun.meta,
-        measure=lambda module: score(cast(Head, module), events.prefix.reader, events.splits["val"])["head"],
-        description=f"train {config.name}",
-        world=world,
+    card = names.card_of(weights["backbone"], weights["fingerprint"], begun.folder.parents[2])
+    return (
+        f"the {card['parameters']:,} of backbone {weights['backbone']}" if card else f"backbone {weights['backbone']}"
     )
-    tensors, best = load(begun.folder / BEST)
-    load_into(head, tensors, str(begun.folder / BEST))
-    done = world.once(lambda: conclude(begun, events, result, best["metrics"]))
-    return run.told(done, begun.folder, result.status, begun.then)
 
 
 class HeadRun(NamedTuple):
@@ -244,10 +245,8 @@ def sources(begun: HeadRun, prefix: Prefix | None = None) -> Sources:
     return Sources(prefix, splits, train_events, val_events, told)
 
 
-def conclude(
-    begun: HeadRun, events: Sources, result: Result, metrics: Mapping[str, Any], **more: Any
-) -> dict[str, Any]:
-    """Write the card of a finished run, whose head has its best weights (`metrics`: those of their epoch)."""
+def conclude(begun: HeadRun, events: Sources, result: Result, **more: Any) -> dict[str, Any]:
+    """Write the card of a finished run, whose head has its best weights."""
     head = begun.head
     scored = {name: positions for name, positions in events.splits.items() if name != "train" and len(positions)}
     return run.finish(
@@ -258,100 +257,13 @@ def conclude(
             "epochs": result.epochs,
             "steps": result.steps,
             "stopped_early": result.stopped_early,
-            "score": metrics.get("val/loss", metrics.get("train/loss")),
+            **result.score,
             "epoch_metrics": {"best": result.best, "last": result.last},
             **events.told,
             "metrics": {name: score(head, events.prefix.reader, positions) for name, positions in scored.items()},
             **more,
             "versions": versions(),
         },
-    )
-
-
-def open_features(asked: Features, artifacts: Path, place: str | None = None) -> EventStore:
-    """`find_features`; warns if there are newer data, if other versions computed them, or if held-out events leak."""
-    store = find_features(asked, artifacts, place)
-    of = store.snapshot.about["data"]
-    if "@" not in asked.data and (newest := names.newer_data(of, artifacts)):
-        way_out = f"'frz extract --ckpt {asked.backbone}' adds what is new"
-        note(f"the features are of {of['name']}@{of['version']}, the data set has version {newest}; {way_out}")
-    if changed := changed_since(store.snapshot.about["made_with"]):
-        way_out = f"'frz extract --ckpt {asked.backbone} --check' says whether it matters"
-        note(f"warning: the features were made with other {'; '.join(changed)}; {way_out}")
-    if leak := seen.warning(store, artifacts):
-        note(leak)
-    return store
-
-
-def find_features(asked: Features, artifacts: Path, place: str | None = None) -> EventStore:
-    """The features that a head asks for: of exactly these weights, of this data set.
-
-    Raises
-    ------
-    IdentityError
-        If the store was written by other weights or of another data set, naming both.
-    StoreError
-        If there is none.
-    """
-    expected = _fingerprint(asked.backbone, artifacts)
-    if place is not None:
-        found = names.features(place, artifacts)
-    elif expected is None:
-        found = names.features(asked.backbone, artifacts)
-    else:
-        found = names.features(_store_of(asked, expected, artifacts), artifacts)
-    store = EventStore(found.path, found.version)
-    theirs = store.snapshot.about["fingerprint"]["value"]
-    if expected is not None and theirs != expected:
-        raise IdentityError(
-            f"these features were written by weights {theirs[:12]}, backbone {asked.backbone!r} has {expected[:12]}",
-            where=str(store.root),
-            way_out=f"run 'frz extract --ckpt {asked.backbone}', or name their run (backbone: name@<run>)",
-        )
-    return _of_data(store, asked.data)
-
-
-def _fingerprint(backbone: str, artifacts: Path) -> str | None:
-    """Fingerprint of the best weights of a backbone; None if only its features are here."""
-    try:
-        run_of = names.backbone(backbone, artifacts)
-    except CheckpointError:
-        return None
-    found: str | None = names.card(run_of.path).get("fingerprint")
-    return found
-
-
-def _store_of(asked: Features, fingerprint: str, artifacts: Path) -> Path:
-    name = names.features_name(asked.backbone.partition("@")[0], fingerprint)
-    data = asked.data.partition("@")[0]
-    places = [names.store_path(artifacts, "features", n) for n in (f"{name}-{data}", name)]
-    for place in places:
-        if names.versions(place):
-            return place
-    raise IdentityError(
-        f"no features of backbone {asked.backbone!r} with its present weights {fingerprint[:12]}",
-        where=str(places[-1]),
-        way_out=f"run 'frz extract --ckpt {asked.backbone}'",
-    )
-
-
-def _of_data(store: EventStore, data: str) -> EventStore:
-    """The newest version of the store that holds the data set asked for."""
-    name, _, version = data.partition("@")
-    known = []
-    for number in reversed(names.versions(store.root)):
-        candidate = EventStore(store.root, number)
-        about = candidate.snapshot.about["data"]
-        if about["name"] == name and (
-            version in ("", "latest", str(about["version"])) or names.hash_fits(version, about["hash"])
-        ):
-            return candidate
-        known.append(f"{about['name']}@{about['version']}")
-    raise IdentityError(
-        f"holds features of {', '.join(known)}, the head asks for {data}",
-        where=str(store.root),
-        way_out=f"run 'frz extract --ckpt {store.snapshot.about['backbone']['name']} --data {data}', "
-        "or change features.data",
     )
 
 

@@ -61,7 +61,9 @@ class VectorSettings(DescriptorSettings):
                 raise ValueError(f"{what} name something twice: {', '.join(names)}")
         for name in self.log_variances:
             if name not in self.inputs:
-                raise ValueError(f"log_variances name {name!r}, none of the inputs; {nearest(name, self.inputs)}")
+                raise ValueError(
+                    f"log_variances name {name!r}, which is none of the inputs; {nearest(name, self.inputs)}"
+                )
         if self.line and self.rows == "event":
             raise ValueError("line is about the hits of a slot; leave it out with rows: event")
         return self

@@ -27,8 +27,9 @@ from frz.errors import FrzError, TrainingError
 from frz.extract.opening import open_both
 from frz.extract.settings import Settings
 from frz.heads.contract import Head
+from frz.heads.features import find_features
 from frz.heads.prefix import prepare
-from frz.heads.run import HeadConfig, find_features, plan
+from frz.heads.run import HeadConfig, plan
 from frz.joint.cached import cached
 from frz.joint.on_the_fly import FrozenFeatures, OnTheFly
 from frz.joint.stacked import SweepStep
@@ -239,6 +240,11 @@ def advice(rows: Mapping[str, Mapping[str, Any]], n_train: int) -> str:
             return f"{text}: this head gains nothing from stored features"
     if SWEEP in rows:
         text += f"; one of {N_HEADS} heads in a sweep {took[SWEEP]}"
+        if rows[SWEEP]["events_per_s"] < row["events_per_s"]:
+            text += (
+                f" (more than alone: a step of this head is arithmetic rather than calls, and the weights of {N_HEADS} "
+                "leave the cache; a sweep still reads and prepares the events once)"
+            )
     if row["reading"] > WAITING:
         return f"{text}; {row['reading']:.0%} of that is waiting for batches, so the head is not what is slow"
     if row["copies"] > WAITING:

@@ -18,8 +18,9 @@ from frz.errors import IdentityError
 from frz.extract.opening import open_both
 from frz.extract.run import extract
 from frz.extract.settings import Settings, feature_schema
+from frz.heads.features import Features
 from frz.heads.prefix import prepare
-from frz.heads.run import Features, HeadConfig, load_head, plan, score
+from frz.heads.run import HeadConfig, load_head, plan, score
 from frz.joint.live import Live, LiveSource
 from frz.joint.settings import FinetuneConfig
 from frz.lineage import versions
@@ -179,43 +180,44 @@ def _trained(begun: Beginning, world: World) -> dict[str, Any]:
     train_events = LiveSource(source, live, trainer.batch_size, positions=train, **order)
     val_events = LiveSource(source, live, trainer.batch_size, positions=val, shuffle=False)
     _refuse_closed(live, train_events)
-    if (finished := world.once(lambda: run.begin(begun.folder, begun.asked))) is not None:
-        return {**finished, "status": run.NOTHING_TO_DO}
-    parameters = {"backbone": n_trainable(live.backbone), "head": n_trainable(live.head)}
-    frozen = sum(parameter.numel() for parameter in live.parameters()) - n_trainable(live)
-    rates = f"lr {begun.config.backbone_lr * trainer.lr:g} and {trainer.lr:g}"
-    told = f"{parameters['backbone']:,} of the backbone, {parameters['head']:,} of the head; {rates}"
-    note(f"{n_trainable(live):,} trainable parameters ({told}), {frozen:,} frozen")
-    result = fit(
-        live,
-        train_events,
-        val_events,
-        trainer,
-        begun.folder,
-        meta=begun.meta,
-        measure=lambda _: live.measure(val_events),
-        description=f"finetune {begun.head_name}",
-        world=world,
-    )
-    best = load(begun.folder / BEST)[1]
-    card = world.once(
-        lambda: run.finish(
+    with run.opened(begun.folder, begun.asked, world) as finished:
+        if finished is not None:
+            return {**finished, "status": run.NOTHING_TO_DO}
+        parameters = {"backbone": n_trainable(live.backbone), "head": n_trainable(live.head)}
+        frozen = sum(parameter.numel() for parameter in live.parameters()) - n_trainable(live)
+        rates = f"lr {begun.config.backbone_lr * trainer.lr:g} and {trainer.lr:g}"
+        told = f"{parameters['backbone']:,} of the backbone, {parameters['head']:,} of the head; {rates}"
+        note(f"{n_trainable(live):,} trainable parameters ({told}), {frozen:,} frozen")
+        result = fit(
+            live,
+            train_events,
+            val_events,
+            trainer,
             begun.folder,
-            {
-                **{key: begun.asked[key] for key in ("name", "family", "data", "finetune")},
-                "fingerprint": best["fingerprint"],
-                "parameters": parameters["backbone"],
-                "epochs": result.epochs,
-                "steps": result.steps,
-                "stopped_early": result.stopped_early,
-                "score": best["metrics"].get("val/loss", best["metrics"].get("train/loss")),
-                "epoch_metrics": {"best": result.best, "last": result.last},
-                "events": {"train": len(train), "val": len(val)},
-                "versions": versions(),
-            },
+            meta=begun.meta,
+            measure=lambda _: live.measure(val_events),
+            description=f"finetune {begun.head_name}",
+            world=world,
         )
-    )
-    return {**card, "status": result.status}
+        best = load(begun.folder / BEST)[1]
+        card = world.once(
+            lambda: run.finish(
+                begun.folder,
+                {
+                    **{key: begun.asked[key] for key in ("name", "family", "data", "finetune")},
+                    "fingerprint": best["fingerprint"],
+                    "parameters": parameters["backbone"],
+                    "epochs": result.epochs,
+                    "steps": result.steps,
+                    "stopped_early": result.stopped_early,
+                    **result.score,
+                    "epoch_metrics": {"best": result.best, "last": result.last},
+                    "events": {"train": len(train), "val": len(val)},
+                    "versions": versions(),
+                },
+            )
+        )
+        return {**card, "status": result.status}
 
 
 def _refuse_closed(live: Live, events: LiveSource) -> None:
@@ -258,7 +260,7 @@ def _conclude(begun: Beginning, backbone: Mapping[str, Any], artifacts: Path, wh
     save(new.folder / BEST, new.head.state_dict(), kept | {"finetune": begun.origin} | new.meta({}))
     scored = {split: store.split(split) for split in store.snapshot.split.fractions if split != "train"}
     table = prepare(new.head, store)
-    same = ("epochs", "steps", "stopped_early", "score", "epoch_metrics")
+    same = ("epochs", "steps", "stopped_early", "score", "monitor", "monitor_mode", "epoch_metrics")
     card = run.finish(
         new.folder,
         {

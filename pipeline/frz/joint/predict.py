@@ -1,6 +1,11 @@
-"""`frz predict`: backbone and head over a data set, to a file with one row per predicted object."""
+"""`frz predict`: backbone and head over a data set, to a file with one row per predicted object.
+
+Where the features of that version are stored, made as the head's were, they are read and no backbone runs.
+"""
 
 import shutil
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +17,16 @@ from frz.config import import_extra
 from frz.errors import ConfigError
 from frz.extract.opening import open_both
 from frz.extract.settings import Settings
+from frz.heads.features import stored_features
 from frz.heads.run import load_head
 from frz.heads.run import predict as run_head
 from frz.joint.on_the_fly import FrozenFeatures
 from frz.location import refuse_remote
-from frz.progress import progress
+from frz.progress import note, progress
 from frz.store import atomic, ragged
+from frz.store.reader import EventStore
 from frz.store.schema import EVENT, ID, EventArrays, Schema, axis_of
-from frz.store.table import EventTable
+from frz.store.table import EventTable, Reader
 
 
 def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
@@ -30,7 +37,7 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
     head : str
         A head: name, run or file.
     artifacts : Path
-        Where artifacts lie; the backbone is found there by its fingerprint.
+        Where artifacts lie; features and backbone are found there by the fingerprint of the weights.
     data : str
         A data set; it need not have truth.
     out : Path
@@ -40,7 +47,7 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        Path, events and rows written.
+        Path, events and rows written, and where the features were read (None: the backbone ran).
 
     Raises
     ------
@@ -57,10 +64,7 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
         raise ConfigError("cannot tell the format from the name", where=str(out), way_out=way_out)
     out.parent.mkdir(parents=True, exist_ok=True)
     _, about = load_head(head, artifacts)
-    weights = names.weights_of(about["features"]["backbone"], about["features"]["fingerprint"], artifacts)
-    frozen, source = open_both(weights, artifacts, data)
-    settings = Settings.of_store(about["features"]["recipe"], Schema.model_validate(about["event_schema"]))
-    features = FrozenFeatures(frozen, source, settings, batching="run")
+    features, bounds = _features(about, data, artifacts)
     trained, _ = load_head(head, artifacts, features.schema)
 
     atomic.sweep(artifacts / "tmp")
@@ -68,8 +72,8 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
     writer: Any = None
     n_rows = 0
     try:
-        with atomic.full_disk(out), progress("predict", total=source.n_events, unit="event") as bar:
-            for first, last in zip(source.part_bounds[:-1].tolist(), source.part_bounds[1:].tolist(), strict=True):
+        with atomic.full_disk(out), progress("predict", total=features.n_events, unit="event") as bar:
+            for first, last in pairwise(bounds):
                 prepared = trained.prepare(features.range(first, last, trained.needs))
                 table = EventTable(trained.prepared, prepared)
                 made = run_head(trained, table, np.arange(last - first))
@@ -82,7 +86,28 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
             shutil.move(scratch, out)
     finally:
         scratch.unlink(missing_ok=True)
-    return {"path": str(out), "events": source.n_events, "rows": n_rows, "fingerprint": frozen.fingerprint.value}
+    return {
+        "path": str(out),
+        "events": features.n_events,
+        "rows": n_rows,
+        "fingerprint": about["features"]["fingerprint"],
+        "features": str(features.root) if isinstance(features, EventStore) else None,
+    }
+
+
+def _features(head: Mapping[str, Any], data: str, artifacts: Path) -> tuple[Reader, list[int]]:
+    """Features of a data set as the head wants them, stored or made when they are read, and where their parts begin."""
+    source = EventStore(*names.dataset(data, artifacts))
+    which = f"{source.snapshot.name}@{source.snapshot.version}"
+    stored = stored_features(head, source, artifacts)
+    if stored is not None:
+        note(f"reads the features of {which} that are stored ({stored.root}, version {stored.snapshot.version})")
+        return stored, stored.part_bounds.tolist()
+    note(f"runs backbone {head['features']['backbone']}: no complete features of {which} are stored")
+    weights = names.weights_of(head["features"]["backbone"], head["features"]["fingerprint"], artifacts)
+    frozen, source = open_both(weights, artifacts, data)
+    settings = Settings.of_store(head["features"]["recipe"], Schema.model_validate(head["event_schema"]))
+    return FrozenFeatures(frozen, source, settings, batching="run"), source.part_bounds.tolist()
 
 
 def _rows(prepared: EventArrays, made: EventArrays, schema: Schema) -> dict[str, NDArray[Any]]:

@@ -83,6 +83,8 @@ def plan_residency(
         lower = f"lower loading.shuffle_blocks {max(1, option.needs // max(int(SHARE * free), 1)) + 1}-fold"
         way_out = f"take --residency {fitting[0]}" if fitting else lower
         raise TrainingError(what, where=f"residency {mode}", way_out=way_out)
+    if asked == "device" and device.type == "cpu":
+        return ResidencyPlan(mode, f"as asked, which is ram, for the device is the CPU; {option}")
     if asked:
         return ResidencyPlan(mode, f"as asked, {option}")
     nearer = [f"{other} would take {options[other]}" for other in options if other not in fitting and other != mode]

@@ -54,7 +54,7 @@ def alone_because(member: Member) -> str | None:
     """Why a head cannot be part of a pass, in words; None if it can."""
     trainer, head = member.trainer, member.run.head
     if resumable(member.run.folder):
-        return "it was begun alone"
+        return "its run was begun by train-head and goes on from the state saved there"
     known = PER_HEAD | PER_STACK | PER_PASS | ANY
     for key, field in TrainerConfig.model_fields.items():
         if key not in known and getattr(trainer, key) != field.get_default(call_default_factory=True):

@@ -9,18 +9,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from frz.heads.run import Sources, conclude
 from frz.store.atomic import write_file
 from frz.sweep.team import Course
 from frz.training import run
 from frz.training.board import Board
 from frz.training.checkpoint import load_into, save
-from frz.training.config import TIMING
 from frz.training.lock import only_writer
-from frz.training.loop import Result
-from frz.training.record import BEST, LAST, METRICS, Metrics
+from frz.training.record import BEST, LAST, METRICS, about_weights
+from frz.training.result import Result
 
 
 def keep(course: Course, events: Sources, sweep: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,24 +50,19 @@ def keep(course: Course, events: Sources, sweep: Mapping[str, Any]) -> dict[str,
             board = Board(begun.folder / METRICS)
             board.follow()
             board.close()
-        for name, weights, line in ((BEST, course.weights, course.best), (LAST, course.last, course.lines[-1])):
-            save(begun.folder / name, weights, _meta(course, weights, line))
+        trainer, best = course.member.trainer, course.standing.best
+        for name, weights, line in ((BEST, course.weights, best), (LAST, course.last, course.lines[-1])):
+            save(begun.folder / name, weights, about_weights(trainer, weights, line, "raw", begun.meta))
         head = begun.head.to("cpu")
         load_into(head, course.weights, str(begun.folder / BEST))
         result = Result(
             epochs=course.epochs,
             steps=course.steps,
-            best=course.best,
+            best=best,
+            score=course.standing.monitor.score(best),
             last=course.lines[-1],
             stopped_early=course.over == "early",
             resumed=False,
             begun_after=(0, 0),
         )
-        return conclude(begun, events, result, course.best, sweep=dict(sweep))
-
-
-def _meta(course: Course, weights: Mapping[str, Tensor], line: Metrics) -> dict[str, Any]:
-    """What the training loop keeps beside weights."""
-    metrics = {key: value for key, value in line.items() if key not in TIMING}
-    told = course.member.run.meta(weights)
-    return {"trainer": course.member.trainer.model_dump(mode="json"), "metrics": metrics, "weights": "raw", **told}
+        return conclude(begun, events, result, sweep=dict(sweep))

@@ -93,8 +93,8 @@ def train_pass(
             teams.append(Team(chosen, device, len(plan), measure))
             sizes |= {member.name: len(chosen) for member in chosen}
     pass_ = _Pass(teams, train, val, device, first.trainer.max_epochs, int(first.trainer.val_every))
-    if halving and halving.metric == "val/loss":  # as in a run alone, the training loss may stand in for it
-        halving = halving.model_copy(update={"metric": "val/loss" if val.n_events else "train/loss"})
+    if halving and halving.metric == "val/loss" and not val.n_events:  # as in a run alone
+        halving = halving.model_copy(update={"metric": "train/loss"})
     pass_.go(halving, rivals, lambda course: done(events, course))
     return Passed(events.prefix, [course for team in teams for course in team.over], unfit, sizes)
 

@@ -18,6 +18,7 @@ import numpy as np
 from scipy import stats
 
 from frz.store.atomic import write_file
+from frz.training.monitor import Side
 from frz.training.record import Metrics
 
 LEVEL = 0.95
@@ -36,13 +37,21 @@ class Outcome(NamedTuple):
     status: str
     """`trained`, `dropped after epoch n`, `failed: …`; or how else it came to its end."""
     score: float | None
-    """Best value of the validation loss (of the training loss where there is no other), of a dropped or failed head its
-    best so far; None without a whole epoch."""
+    """Best value of `monitor`, of a dropped or failed head its best so far; None without a whole epoch."""
     epochs: int
     metrics: dict[str, float]
     """Of the validation split, in physical units; of trained heads."""
     lines: list[Metrics]
     """Of `metrics.jsonl`."""
+    monitor: str = "val/loss"
+    """The metric that decides: without validation events the training loss stands in for that of the validation."""
+    monitor_mode: Side = "min"
+    """Which values of it are better."""
+
+    @property
+    def loss(self) -> float | None:
+        """The score, turned so that smaller is better."""
+        return -self.score if self.score is not None and self.monitor_mode == "max" else self.score
 
     @property
     def trained(self) -> bool:
@@ -52,7 +61,7 @@ class Outcome(NamedTuple):
 
 def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """One row per head, the best first, those without a score last."""
-    ranked = sorted(outcomes, key=lambda outcome: (not outcome.trained, *_rank(outcome.score)))
+    ranked = sorted(outcomes, key=_rank)
     return [
         {
             "name": outcome.name,
@@ -67,6 +76,11 @@ def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     ]
 
 
+def best_of(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """The best head; None if there is none."""
+    return min(outcomes, key=_rank, default=None)
+
+
 def points_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """One row per point, the best first: mean score of its trained heads and its interval, if there are several.
 
@@ -75,14 +89,16 @@ def points_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     found: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         found.setdefault(json.dumps(outcome.chosen, sort_keys=True), []).append(outcome)
-    rows = []
+    rows: list[tuple[float, dict[str, Any]]] = []
     for of_point in found.values():
         scores = [outcome.score for outcome in of_point if outcome.trained and outcome.score is not None]
         low, high = interval(scores)
         chosen = {_last(key): value for key, value in of_point[0].chosen.items()}
         mean = float(np.mean(scores)) if scores else None
-        rows.append({**chosen, "score": mean, "low": low, "high": high, "seeds": len(scores), "of": len(of_point)})
-    return sorted(rows, key=lambda row: _rank(row["score"]))
+        row = {**chosen, "score": mean, "low": low, "high": high, "seeds": len(scores), "of": len(of_point)}
+        losses = [outcome.loss for outcome in of_point if outcome.trained and outcome.loss is not None]
+        rows.append((float(np.mean(losses)) if losses else math.inf, row))
+    return [row for _, row in sorted(rows, key=lambda item: item[0])]
 
 
 def interval(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -133,5 +149,6 @@ def _last(key: str) -> str:
     return key if word in ("name", "seed", "score", "epochs", "status") else word
 
 
-def _rank(score: float | None) -> tuple[bool, float]:
-    return (score is None, score if score is not None else 0.0)
+def _rank(outcome: Outcome) -> tuple[bool, float]:
+    """Trained heads before others, the best first, those without a score last."""
+    return not outcome.trained, math.inf if outcome.loss is None else outcome.loss

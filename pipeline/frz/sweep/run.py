@@ -14,21 +14,24 @@ import yaml
 
 from frz import artifacts as names
 from frz.config import parse, read_yaml
-from frz.errors import Diverged
-from frz.heads.prefix import Prefix
-from frz.heads.run import Sources, open_features, plan
-from frz.heads.run import train as train_alone
+from frz.errors import ConfigError, Diverged
+from frz.heads.features import open_features
+from frz.heads.prefix import Prefix, prepared
+from frz.heads.run import Sources, plan, train_planned
+from frz.location import is_remote
 from frz.progress import note
 from frz.store.atomic import full_disk, make_folder, write_file
 from frz.store.reader import EventStore
 from frz.sweep import results
-from frz.sweep.group import Member, alone_because, pass_key, passes, prefix_key
+from frz.sweep.group import Member, alone_because, device_of, pass_key, passes, prefix_key
 from frz.sweep.keep import keep
 from frz.sweep.onepass import train_pass
 from frz.sweep.results import Outcome
 from frz.sweep.space import Point, SweepConfig, expand
 from frz.sweep.team import Course
+from frz.training.distributed import joined
 from frz.training.lock import only_writer
+from frz.training.monitor import Monitor
 from frz.training.record import METRICS, Metrics
 
 RESULTS = "results.json"
@@ -58,12 +61,15 @@ def sweep(
     Raises
     ------
     FrzError
-        If a key is unknown, or the configs and the features do not fit.
+        If a key is unknown, the configs and the features do not fit, or a search is to lie in an object store.
     """
     config = parse(SweepConfig, values, where)
     base = dict(config.base) if isinstance(config.base, dict) else read_yaml(Path(where).parent / config.base)
     points = [] if config.search else expand(config, base, where)  # a misspelt key is told before any work
     folder = names.sweep_path(artifacts, config.name)
+    if config.search and is_remote(folder):
+        way_out = "give --artifacts a folder, or take random points (random: 64) instead of search"
+        raise ConfigError("a search keeps its study in a file of this machine", where=str(folder), way_out=way_out)
     with full_disk(folder):
         make_folder(folder / "heads")
     with only_writer(folder):
@@ -112,8 +118,8 @@ class Sweep:
         for sharing in passes(member for member in waiting if member.name not in alone):
             alone |= self._pass(sharing)
             self.report()  # what was dropped or failed lies on disk nowhere else
-        for member in waiting:
-            if member.name in alone:
+        for sharing in passes(member for member in waiting if member.name in alone):
+            for member in sharing:
                 self._alone(member, alone[member.name])
                 self.report()
         return [self.outcomes[member.name] for member in members]
@@ -140,8 +146,14 @@ class Sweep:
 
     def _alone(self, member: Member, reason: str) -> None:
         note(f"{member.name} is trained alone: {reason}")
+        begun = plan(member.point.config, member.run.store, self._artifacts, self.where)  # its head as at the beginning
+        known = self._known_prefix(member) or prepared(
+            begun.head, begun.store, begun.asked["model"], begun.config.loading, device_of([member])
+        )
+        self._prefix = prefix_key(member), known
         try:
-            train_alone(member.point.values, self._artifacts, self.where, self._features)
+            with joined(member.trainer.device) as world:
+                train_planned(begun, world, known)
         except Diverged as error:
             self._keep(_outcome(member, f"failed: {error.what}", []))
         else:
@@ -149,18 +161,22 @@ class Sweep:
 
     def _pass(self, members: Sequence[Member]) -> dict[str, str]:
         """Train heads that share their batches; those that cannot be stacked, and why."""
-        key = prefix_key(members[0])
-        if self._prefix is not None and self._prefix[0] != key:
-            self._prefix = None  # before the next one takes memory
+        known = self._known_prefix(members[0])
         rivals: dict[str, list[list[Metrics]]] = {}
         for one in self.outcomes.values():
             if one.trained and self._batches[one.name] == self._batches[members[0].name]:
                 rivals.setdefault(repr(one.chosen), []).append(one.lines)
-        done, known = partial(self._done, len(members)), self._prefix[1] if self._prefix else None
+        done = partial(self._done, len(members))
         found = train_pass(members, self.config.halving, rivals, done, known)
-        self._prefix = key, found.prefix
+        self._prefix = prefix_key(members[0]), found.prefix
         self._sizes |= found.sizes
         return found.unfit
+
+    def _known_prefix(self, member: Member) -> Prefix | None:
+        """The prepared events of the heads before, if the head needs the same; else they leave memory."""
+        if self._prefix is not None and self._prefix[0] != prefix_key(member):
+            self._prefix = None
+        return self._prefix[1] if self._prefix else None
 
     def _done(self, n_members: int, events: Sources, course: Course) -> None:
         member = course.member
@@ -180,6 +196,7 @@ class Sweep:
         found = list(self.outcomes.values())
         rows, points = results.rows_of(found), results.points_of(found)
         trained = sum(one.epochs for one in found)
+        best = results.best_of(found)
         planned = sum(self._epochs[one.name] for one in found)
         told = {
             "name": self.config.name,
@@ -190,6 +207,7 @@ class Sweep:
             "head_epochs": trained,
             "head_epochs_asked": planned,
             "largest_stack": max(self._sizes.values(), default=0),
+            **({"monitor": best.monitor, "monitor_mode": best.monitor_mode} if best else {}),
             "next": f"frz evaluate {rows[0]['name']}" if rows and rows[0]["score"] is not None else "",
             "points": points,
             "heads": rows,
@@ -217,19 +235,24 @@ def _finished(member: Member, card: Mapping[str, Any], ours: bool, how: str = ""
     lines = [json.loads(line) for line in text.splitlines()]
     metrics = card["metrics"].get("val", {}).get("head", {})
     status = f"trained{how}" if ours else "finished before"
-    return _outcome(member, status, lines)._replace(score=card["score"], metrics=metrics)
+    of = {key: card[key] for key in ("score", "monitor", "monitor_mode") if key in card}
+    return _outcome(member, status, lines)._replace(**of, metrics=metrics)
 
 
 def _outcome(member: Member, status: str, lines: list[dict[str, float | None]]) -> Outcome:
-    scores = [value for line in lines if (value := line.get("val/loss", line.get("train/loss"))) is not None]
+    # without validation events the training loss stands in, as in a run alone
+    monitor = Monitor(member.trainer, not lines or any("val/loss" in line for line in lines))
+    best = min((value for line in lines if (value := monitor.value(line)) is not None), default=None)
     return Outcome(
         name=member.name,
         run=member.run.folder.name,
         chosen=member.point.chosen,
         seed=member.trainer.seed,
         status=status,
-        score=min(scores) if scores else None,
+        score=-best if best is not None and monitor.mode == "max" else best,
         epochs=int(lines[-1]["epoch"] or 0) if lines else 0,
         metrics={},
         lines=lines,
+        monitor=monitor.name,
+        monitor_mode=monitor.mode or "min",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from frz.config import import_extra
 from frz.progress import note
-from frz.sweep.results import Outcome
+from frz.sweep.results import Outcome, best_of
 from frz.sweep.space import Range, points_of, ranges, rounded
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def search(sweep: "Sweep") -> None:
                 trial.set_user_attr(FAILED, True)
             study.tell(trial, score, optuna.trial.TrialState.FAIL if score is None else None)
         told += len(trials)
-        best = min((outcome.score for outcome in found.values() if outcome.score is not None), default=None)
-        note(f"search: {told} of {config.trials} points, best of this batch {best}")
+        best = best_of(list(found.values()))
+        note(f"search: {told} of {config.trials} points, best of this batch {best.score if best else None}")
 
 
 def _ask(trial: Any, key: str, span: Range) -> Any:
@@ -78,6 +78,9 @@ def _value(span: Range, asked: Any) -> Any:
 
 
 def _score(outcomes: list[Outcome]) -> float | None:
-    """Mean over the seeds; a head that was dropped counts with its best so far, one that failed fails the point."""
-    scores = [None if one.status.startswith("failed") else one.score for one in outcomes]
+    """Mean over the seeds, turned so that smaller is better.
+
+    A head that was dropped counts with its best so far, one that failed fails the point.
+    """
+    scores = [None if one.status.startswith("failed") else one.loss for one in outcomes]
     return None if None in scores else sum(score for score in scores if score is not None) / len(scores)

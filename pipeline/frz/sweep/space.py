@@ -102,6 +102,8 @@ class SweepConfig(StrictModel):
             raise ValueError("random and search exclude each other")
         if self.search and not self.over:
             raise ValueError("a search needs keys to search over")
+        if apart := {"trainer.monitor", "trainer.monitor_mode"} & self.over.keys():
+            raise ValueError(f"{min(apart)} in over: heads that are judged by different metrics cannot be ranked")
         if self.seeds > 1 and SEED in self.over:
             raise ValueError(f"{SEED} in over and seeds above 1 exclude each other")
         return self

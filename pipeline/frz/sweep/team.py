@@ -19,6 +19,7 @@ from frz.training.monitor import Monitor
 from frz.training.optimisers import split_parameters
 from frz.training.record import Metrics
 from frz.training.schedules import Schedule
+from frz.training.selection import Standing
 from frz.training.source import Batch
 
 Measure: TypeAlias = Callable[[Head], Mapping[str, float]]
@@ -30,17 +31,14 @@ class Course:
 
     member: Member
     schedule: Schedule
-    monitor: Monitor
-    """Decides which epoch is best."""
+    standing: Standing
+    """Of its epochs."""
     lines: list[Metrics] = field(default_factory=list)
     """Of `metrics.jsonl`, one per epoch."""
-    best: Metrics = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     """Of the best epoch."""
     last: dict[str, Tensor] = field(default_factory=dict)
     """Of the last one; set at the end."""
-    stale: int = 0
-    """Validations since the best one."""
     steps: int = 0
     over: str = ""
     """Why it is over: `whole`, `early`, `dropped`, or what went wrong."""
@@ -73,7 +71,7 @@ class Team:
             Course(
                 member,
                 Schedule(member.trainer, member.trainer.max_epochs, n_steps),
-                Monitor(member.trainer, measure is not None),
+                Standing(Monitor(member.trainer, measure is not None), member.trainer.patience),
             )
             for member in members
         ]
@@ -153,29 +151,24 @@ class Team:
 
     def _measured(self, course: Course, row: int, line: Metrics) -> Metrics:
         """What a head's monitor asks for beside the loss and its parts, as `frz.training.validation` does."""
-        monitor = course.monitor
-        if self._measure is None or monitor.name in line or not monitor.name.startswith("val/"):
-            return {}
-        head = course.member.run.head
-        head.load_state_dict(self.stack.state(row))
-        found = {f"val/{name}": _number(value) for name, value in self._measure(head).items()}
-        monitor.check({**line, **(named := monitor.named(found))})
-        return named
+        monitor, found = course.standing.monitor, dict[str, float | None]()
+        if self._measure is not None and monitor.name not in line:
+            head = course.member.run.head
+            head.load_state_dict(self.stack.state(row))
+            found = monitor.named({f"val/{name}": _number(value) for name, value in self._measure(head).items()})
+        parts = [name for name in line if name.startswith(("val/", "train/"))]
+        monitor.check([*parts, *found], parts)
+        return found
 
     def _judge(self, course: Course, row: int, line: Metrics) -> None:
         course.lines.append(line)
         course.steps = self._steps
-        value, best = course.monitor.value(line), course.monitor.value(course.best)
-        patience = course.member.trainer.patience
-        if value is not None:
+        if (value := course.standing.monitor.value(line)) is not None:
             course.schedule.validated(value)
-            if value < (math.inf if best is None else best):
-                course.best, course.stale = line, 0
-                course.weights = _copy(self.stack.state(row))
-            else:
-                course.stale += 1
-            if 0 < patience <= course.stale:
-                course.over = "early"
+        if course.standing.add(line):
+            course.weights = _copy(self.stack.state(row))
+        if course.standing.exhausted:
+            course.over = "early"
         if course.epochs == course.member.trainer.max_epochs:
             course.over = course.over or "whole"
 

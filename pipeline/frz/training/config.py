@@ -57,7 +57,7 @@ class TrainerConfig(OptimiserConfig, ScheduleConfig):
     """Draw the training events of each epoch by class; default every event once."""
     val_every: int | float = Field(default=1, gt=0)
     """Epochs from one validation to the next, or a part of an epoch (0.25); the last epoch is always validated."""
-    monitor: str = Field(default="val/loss", pattern="^(val|train)/.")
+    monitor: str = "val/loss"
     """Metric that decides which weights are best: the loss, a part of it, or what a head measures on all validation
     events (`val/q/auc`; `val/auc` where one field alone has it)."""
     monitor_mode: Literal["auto", "min", "max"] = "auto"
@@ -70,6 +70,13 @@ class TrainerConfig(OptimiserConfig, ScheduleConfig):
     """Longest time between two saves of the state within an epoch; 0 saves after every step."""
     tensorboard: bool = False
     """Write the metrics as TensorBoard event files too, into `tensorboard/` of the run (needs `frz[tensorboard]`)."""
+
+    @field_validator("monitor")
+    @classmethod
+    def _of_a_split(cls, value: str) -> str:
+        if not value.startswith(("val/", "train/")) or value.endswith("/"):
+            raise ValueError("should begin with val/ or train/ and go on with a name, as in val/loss")
+        return value
 
     @field_validator("val_every")
     @classmethod

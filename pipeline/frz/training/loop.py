@@ -8,7 +8,7 @@ that was never interrupted. `frz.training.record` says what a run writes.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from math import ceil
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from frz.errors import Diverged, TrainingError
-from frz.progress import Bar, progress
+from frz.progress import Bar, note, progress
 from frz.training.checkpoint import load_into
 from frz.training.config import TrainerConfig, pick_device
 from frz.training.distributed import ALONE, World
@@ -25,7 +25,9 @@ from frz.training.interrupt import deferred_interrupt
 from frz.training.lock import only_writer
 from frz.training.monitor import Monitor
 from frz.training.optimisers import build_optimiser, hold_average
+from frz.training.position import Position, line_ends
 from frz.training.record import LAST, LAST_EMA, STATE, Meta, Metrics, Record, Weights, under
+from frz.training.result import Result
 from frz.training.schedules import Schedule, set_lr
 from frz.training.selection import Selection
 from frz.training.source import Batch, BatchSource, Plan, name_events
@@ -42,32 +44,6 @@ REPORT_SECONDS = 0.2
 """Least time between two reports of progress."""
 RANK_SEEDS = 1_000_003
 """Between the seeds of the processes of one run."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run came to."""
-
-    epochs: int
-    """Epochs finished."""
-    steps: int
-    """Optimiser steps taken."""
-    best: Metrics
-    """Line of `metrics.jsonl` with the best value of the monitored metric."""
-    last: Metrics
-    """Its last line."""
-    stopped_early: bool
-    """Whether patience ran out."""
-    resumed: bool
-    """Whether the run went on from a saved state."""
-    begun_after: tuple[int, int]
-    """Epochs finished and steps taken by earlier calls."""
-
-    @property
-    def status(self) -> str:
-        """How the run came to its end, in words."""
-        epoch, step = self.begun_after
-        return f"resumed after epoch {epoch}, step {step}" if self.resumed else "trained"
 
 
 def resumable(run_dir: Path) -> bool:
@@ -140,31 +116,25 @@ def fit(
         run = _Run(module, train, val, config, record, device, interrupted, measure, world)
         resumed = run.restore()
         begun_after = run.at.epoch, run.step
+        if resumed and world.first:
+            note(f"{description}: goes on after step {run.step}, {run.where}")
         total = config.max_epochs * train.n_events
         with progress(description, total, "event", done=run.events) as bar:
             run.go(bar)
         if world.any(interrupted()):  # after the last step: the run is whole, the program was asked to end
             raise KeyboardInterrupt
     module.eval()
-    at = run.at
-    return Result(at.epoch, run.step, run.selection.best, at.last, run.selection.exhausted, resumed, begun_after)
-
-
-@dataclass
-class _Position:
-    """Where a run stands, beside its tensors; JSON."""
-
-    epoch: int = 0
-    """Epochs finished."""
-    batch: int = 0
-    """Batches done of the next one: whole optimiser steps."""
-    line: int = 0
-    """Batches of it that the last line of metrics knows of."""
-    seconds: float = 0.0
-    """Spent since that line."""
-    last: Metrics = field(default_factory=dict)
-    skipped: int = 0
-    """Batches left out because they were not finite."""
+    at, standing = run.at, run.selection.standing
+    return Result(
+        epochs=at.epoch,
+        steps=run.step,
+        best=standing.best,
+        score=run.monitor.score(standing.best),
+        last=at.last,
+        stopped_early=standing.exhausted,
+        resumed=resumed,
+        begun_after=begun_after,
+    )
 
 
 class _Run:
@@ -197,13 +167,20 @@ class _Run:
         if val is not None:
             ours = (self.stepper, self.ema, self.monitor, measure, self._diverged)
             self.validation = Validation(module, val, *ours, world, device)
-        self.at, self.log = _Position(), StepLog()
+        self.at, self.log = Position(), StepLog()
         self._saved_at, self._save_cost = time.monotonic(), 0.0
 
     @property
     def step(self) -> int:
         """Optimiser steps taken."""
         return self.at.epoch * self.n_steps + ceil(self.at.batch / self.config.accumulate)
+
+    @property
+    def where(self) -> str:
+        """Where in its epochs it stands, in words."""
+        done, total = self.at.epoch, self.config.max_epochs
+        within = f", {self.at.batch} of {self.n_batches} batches into the next" if self.at.batch else ""
+        return f"{done} of {total} epochs done{within}"
 
     @property
     def events(self) -> int:
@@ -224,7 +201,7 @@ class _Run:
                 self.save()
 
     def _finished(self) -> bool:
-        return self.selection.exhausted or self.at.epoch == self.config.max_epochs
+        return self.selection.standing.exhausted or self.at.epoch == self.config.max_epochs
 
     def _overdue(self) -> bool:
         return time.monotonic() - self._saved_at >= 60 * self.config.checkpoint_minutes
@@ -308,18 +285,31 @@ class _Run:
         raise self._diverged("the gradient is not finite in", self.train, plan, range(first, batch + 1))
 
     def _diverged(self, what: str, source: BatchSource, plan: Plan, batches: Sequence[int]) -> Diverged:
-        step = batches[-1] // (self.config.accumulate if source is self.train else 1) + 1
+        ours = source is self.train
+        step = (
+            f"step {batches[-1] // self.config.accumulate + 1}"
+            if ours
+            else f"batch {batches[-1] + 1} of the validation"
+        )
         events = name_events(source, plan, batches)
         kept = f"; {STATE} holds the last good state" if resumable(self.record.path) else ""
-        what = f"{what} epoch {self.at.epoch + 1}, step {step} (events {events})"
-        way_out = f"lower lr or clip_norm, or look at these events{kept}"
-        return Diverged(what, where=str(self.record.path), way_out=way_out)
+        what = f"{what} epoch {self.at.epoch + 1}, {step} (events {events})"
+        if not ours:
+            way_out = "lower lr, or mend or drop these events: skip_nonfinite leaves out training batches alone"
+        elif self.config.skip_nonfinite:
+            way_out = "lower lr or clip_norm, look at these events, or raise skip_nonfinite"
+        else:
+            way_out = (
+                "lower lr or clip_norm, look at these events, or leave out up to N such batches (skip_nonfinite=N)"
+            )
+        return Diverged(what, where=str(self.record.path), way_out=way_out + kept)
 
     def _close(self, line: Metrics, end: int) -> None:
         """Note a line of metrics, whether its weights are among the best, and whether to stop."""
         at = self.at
         if self.monitor.name.startswith("train/"):
-            self.monitor.check(line)
+            known = [name for name in line if name.startswith("train/")]
+            self.monitor.check(known, parts=known)
         self.selection.add(line, *self._judged())
         value = self.monitor.value(line)
         if value is not None:
@@ -366,7 +356,7 @@ class _Run:
         if found is None:
             return False
         tensors, meta = found
-        self.at = _Position(**meta["position"])
+        self.at = Position(**meta["position"])
         load_into(self.module, under("model/", tensors), str(self.record.path / STATE))
         self.schedule.restore(meta["schedule"])
         self.selection.restore(meta["selection"])
@@ -385,16 +375,3 @@ class _Run:
 def _random(rank: int) -> str:
     """Where the generators of a process lie in the state."""
     return f"random{rank or ''}"
-
-
-def line_ends(n_batches: int, accumulate: int, val_every: float) -> list[int]:
-    """Batches of an epoch after which it is validated, as far as that is within the epoch, and its last one.
-
-    A part of an epoch counts in optimiser steps and ends with the step that completes it.
-    """
-    if val_every >= 1:
-        return [n_batches]
-    n_steps = ceil(n_batches / accumulate)
-    n_lines = ceil(1 / val_every - 1e-9)
-    steps = {min(ceil(number * val_every * n_steps - 1e-9), n_steps) for number in range(1, n_lines + 1)}
-    return [min(step * accumulate, n_batches) for step in sorted(steps)]

@@ -1,9 +1,13 @@
 """The metric that decides: which epoch is best, when to stop, which checkpoints are kept."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, TypeAlias
 
 from frz.errors import TrainingError, nearest
 from frz.training.config import TrainerConfig
+
+Side: TypeAlias = Literal["min", "max"]
+"""Which values of a metric are better: small ones, or large ones."""
 
 SMALLER = frozenset(["abs", "brier", "ece", "error", "loss", "mae", "mse", "nll", "pinball", "rms", "rmse", "width"])
 LARGER = frozenset(["accuracy", "auc", "auprc", "efficiency", "f1", "precision", "purity", "r2", "recall"])
@@ -15,6 +19,16 @@ NEAR: Mapping[str, float] = {"bias": 0.0, "pull": 1.0}
 def words_of(name: str) -> set[str]:
     """Words in the last part of the name of a metric: `pull`, `width` of `val/pt/pull_width`."""
     return set(name.rpartition("/")[2].split("_"))
+
+
+def better_side(name: str) -> Side | float | None:
+    """What the name of a metric tells of its better values: their side, the number they are near, or nothing."""
+    words = words_of(name)
+    if near := [best for word, best in NEAR.items() if word in words]:
+        return near[0]
+    if bool(words & SMALLER) == bool(words & LARGER):
+        return None
+    return "max" if words & LARGER else "min"
 
 
 class Monitor:
@@ -30,7 +44,7 @@ class Monitor:
     Raises
     ------
     TrainingError
-        If the metric needs validation events and there are none, or its better direction is not known.
+        If the metric needs validation events and there are none.
     """
 
     def __init__(self, config: TrainerConfig, has_val: bool) -> None:
@@ -41,21 +55,18 @@ class Monitor:
                     "no validation events to measure it on", where=f"monitor = {self.name}", way_out="set a train/ name"
                 )
             self.name = "train/loss"
-        words = words_of(self.name)
-        mode = config.monitor_mode
-        if mode == "auto":
-            if words & NEAR.keys() or bool(words & SMALLER) == bool(words & LARGER):
-                what = "not known whether smaller or larger is better"
-                way_out = "check the name, or set monitor_mode to min or max"
-                raise TrainingError(what, where=f"monitor = {self.name}", way_out=way_out)
-            mode = "min" if words & SMALLER else "max"
-        self.sign = 1.0 if mode == "min" else -1.0
-        """Times the metric: the smaller the better."""
+        side = better_side(self.name) if config.monitor_mode == "auto" else config.monitor_mode
+        self.mode: Side | None = side if isinstance(side, str) else None
+        """None until `check`, where neither the config nor the name tells it."""
 
     def value(self, line: Mapping[str, float | None]) -> float | None:
         """The metric in a line of metrics, turned so that smaller is better; None where it was not measured."""
         value = line.get(self.name)
-        return None if value is None else self.sign * value
+        return None if value is None else -value if self.mode == "max" else value
+
+    def score(self, line: Mapping[str, float | None]) -> dict[str, Any]:
+        """What the card of a run says of a line of metrics: `score`, and of which metric it is the value."""
+        return {"score": line.get(self.name), "monitor": self.name, "monitor_mode": self.mode}
 
     def shown(self, line: Mapping[str, float | None]) -> dict[str, float]:
         """What to show beside the training loss: the validation loss, and the metric where it is another."""
@@ -75,14 +86,26 @@ class Monitor:
                 found[self.name] = found[fields[0]]
         return found
 
-    def check(self, known: Iterable[str]) -> None:
-        """Refuse a metric that nobody measures.
+    def check(self, known: Collection[str], parts: Collection[str] = ()) -> None:
+        """Refuse a metric that nobody measures, or whose better values are not known.
+
+        Parameters
+        ----------
+        known : collection of str
+            The metrics that there are.
+        parts : collection of str
+            Those of them that are a part of the loss: small values are better, whatever it is called.
 
         Raises
         ------
         TrainingError
-            Naming the nearest of the metrics that there are.
+            Naming the nearest of the metrics that there are, or how to say which values are better.
         """
-        names = set(known)
-        if self.name not in names:
-            raise TrainingError("no such metric", where=f"monitor = {self.name}", way_out=nearest(self.name, names))
+        where = f"monitor = {self.name}"
+        if self.name not in known:
+            raise TrainingError("no such metric", where=where, way_out=nearest(self.name, known))
+        if self.mode is None and self.name in parts:
+            self.mode = "min"
+        if self.mode is None:
+            what = "not known whether smaller or larger is better"
+            raise TrainingError(what, where=where, way_out="set monitor_mode to min or max")

@@ -122,10 +122,7 @@ class Record:
                 path.unlink()
 
     def _save_weights(self, name: str, weights: Mapping[str, Tensor], line: Metrics, kind: Weights) -> None:
-        """Write the weights of an epoch with its metrics, without the times: equal runs give equal files."""
-        metrics = {key: value for key, value in line.items() if key not in TIMING}
-        meta = {"trainer": self._config.model_dump(mode="json"), "metrics": metrics, "weights": kind}
-        checkpoint.save(self.path / name, weights, {**meta, **(self._meta(weights) if self._meta else {})})
+        checkpoint.save(self.path / name, weights, about_weights(self._config, weights, line, kind, self._meta))
 
     def restore(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Read the saved state and cut the metrics to what it knows; None if there is none.
@@ -170,6 +167,15 @@ class Record:
             what = f"the run began with other settings: {', '.join(changed)}"
             way_out = "go on with the old ones, or start in another folder"
             raise TrainingError(what, where=str(self.path / STATE), way_out=way_out)
+
+
+def about_weights(
+    config: TrainerConfig, weights: Mapping[str, Tensor], line: Metrics, kind: Weights, meta: Meta | None
+) -> dict[str, Any]:
+    """What is kept beside weights: their metrics too, without the times, so that equal runs give equal files."""
+    metrics = {key: value for key, value in line.items() if key not in TIMING}
+    about = {"trainer": config.model_dump(mode="json"), "metrics": metrics, "weights": kind}
+    return {**about, **(meta(weights) if meta else {})}
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -89,7 +89,7 @@ class Validation:
 
     @torch.no_grad()
     def check_monitor(self) -> None:
-        """Refuse, before the first step, a metric of the validation that nobody measures.
+        """Refuse, before the first step, a metric of the validation that nobody measures, or of unknown direction.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class Validation:
         self._module.eval()
         with own_random(self._device), closing(self._source.batches(self._source.plan(0)[:1])) as batches:
             known = {f"val/{part}" for part in self._stepper.loss(next(batches))[1]}
-            self._monitor.check(known if name in known else known | self._measured().keys())
+            self._monitor.check(known if name in known else known | self._measured().keys(), parts=known)
 
     def _measured(self) -> Metrics:
         measure = self._measure

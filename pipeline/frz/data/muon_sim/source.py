@@ -1,22 +1,15 @@
-"""`muon_sim` as a source: blocks of 2,048 simulated events."""
+"""`muon_sim` as a source: simulated events."""
 
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from frz.config import digest_of
 from frz.data.muon_sim.events import simulate
 from frz.data.muon_sim.fields import COLUMNS
 from frz.data.muon_sim.settings import MuonSimConfig
-from frz.data.source import Source, Unit
+from frz.data.simulated import Simulated
 from frz.store.schema import Array, Axis, EventArrays, Schema
-
-BLOCK: Final = 2048
-"""Events of a unit; the last one may hold fewer."""
-BATCH: Final = 1024
-"""Events simulated at once."""
-UNFILTERED_BATCH: Final = 64
 
 SCHEMA: Final = Schema(
     axes={"hit": Axis(), "track": Axis(), "member": Axis(parent="track")},
@@ -42,38 +35,22 @@ SCHEMA: Final = Schema(
 )  # fmt: skip
 
 
-class MuonSim(Source):
+class MuonSim(Simulated):
     """Muons in a toroidal spectrometer; see the README of this folder."""
 
     Config = MuonSimConfig
     version = "1"
     licence = "MIT, as the code"
 
-    def __init__(self, config: MuonSimConfig) -> None:
-        self.config = config
+    config: MuonSimConfig
 
     @property
     def schema(self) -> Schema:
         return SCHEMA
 
     @property
-    def n_events(self) -> int:
-        return self.config.n_events
+    def batch(self) -> int:
+        return 1024 if self.config.filtered else 64
 
-    def units(self) -> list[Unit]:
-        settings = self.config.model_dump(mode="json", exclude={"n_events"})
-        return [
-            Unit(name=f"events {start}-{stop - 1}", digest=digest_of([settings, self.version, start, stop]))
-            for start, stop in self._ranges()
-        ]
-
-    def read(self, unit: Unit) -> Iterator[EventArrays]:
-        ranges = {f"events {start}-{stop - 1}": (start, stop) for start, stop in self._ranges()}
-        start, stop = ranges[unit.name]
-        batch = BATCH if self.config.filtered else UNFILTERED_BATCH
-        for begin in range(start, stop, batch):
-            yield simulate(self.config, np.arange(begin, min(begin + batch, stop), dtype=np.int64))
-
-    def _ranges(self) -> list[tuple[int, int]]:
-        n = self.config.n_events
-        return [(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+    def simulate(self, numbers: NDArray[np.int64]) -> EventArrays:
+        return simulate(self.config, numbers)
