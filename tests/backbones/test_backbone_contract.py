@@ -26,6 +26,8 @@ CLINICAL = {
     "reconstruction": {"source": "state", "matching": "sinkhorn", "sinkhorn_steps": 5, "share": 0.5, "levels": 2},
     "forecast": {"weight": 0.5},
     "supervised": {"labels": {"event/label": 1.0}, "scores": {"event/saps": 0.1}, "every_set": 0.5},
+    "summary": {"members": 2, "hidden": 8, "width": 4},
+    "graded": {"members": 2, "hidden": 8, "width": 4},
     "element_dropout": 0.2,
     "set_dropout": 0.2,
     "variable_dropout": 0.1,

@@ -1,4 +1,5 @@
-"""What is known of every variable up to a set: last, mean, least and greatest value, how often and how long ago.
+"""What is known of every variable up to a set: last, mean, least and greatest value, how often and how long ago; and
+how it went over the whole stay.
 
 No parameters: a causal summary of the raw observations, which a sequence model of few layers would else have to learn
 to remember for dozens of variables at once.
@@ -9,9 +10,11 @@ Axes: N elements, S sets (flat), V variables; in a bucket: B stays, M padded num
 import torch
 from torch import Tensor
 
-PARTS = 6
-"""Numbers per variable."""
-HOUR = 60.0
+PARTS, TRENDS = 6, 3
+"""Numbers per variable, after each set and of the whole stay."""
+HOUR, DAY = 60.0, 1440.0
+LEAST_SPREAD = 0.05
+"""Added to the variance of the times (days^2) that a slope is divided by: values close in time have none."""
 
 
 def observations(variable: Tensor, scaled: Tensor, owner: Tensor, n_set: int, n_variable: int) -> tuple[Tensor, Tensor]:
@@ -51,3 +54,30 @@ def levels(value: Tensor, count: Tensor, minute: Tensor) -> Tensor:
     then = minute[..., None].expand_as(value).gather(1, latest)
     age = (-(minute[..., None] - then) / (4 * HOUR)).exp().masked_fill(~known, 0.0)
     return torch.cat((last, mean, least, greatest, times.log1p(), age), -1)
+
+
+def trends(value: Tensor, count: Tensor, minute: Tensor) -> Tensor:
+    """How each variable went over the whole stay.
+
+    Parameters
+    ----------
+    value, count : Tensor
+        (B, M, V) from `observations`, padded.
+    minute : Tensor
+        (B, M) minutes since admission.
+
+    Returns
+    -------
+    Tensor
+        (B, 3 V): first value, standard deviation, and slope per day: cov(value, t) / (var(t) + 0.05) over the sets that
+        have the variable. 0 where there is none.
+    """
+    seen = count > 0
+    one = seen.to(value.dtype)
+    n = one.sum(1).clamp(min=1)
+    days = minute[..., None] / DAY * one
+    mean, middle = (value * one).sum(1) / n, days.sum(1) / n
+    around, apart = (value - mean[:, None]) * one, (days - middle[:, None]) * one
+    slope = (around * apart).sum(1) / n / (apart.square().sum(1) / n + LEAST_SPREAD)
+    first = value.gather(1, seen.int().argmax(1, keepdim=True)).squeeze(1) * seen.any(1)
+    return torch.cat((first, (around.square().sum(1) / n).sqrt(), slope), -1)

@@ -9,21 +9,22 @@ Axes: E stays (events), S sets, N elements, V variables, D features; in a bucket
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from frz.backbones import padding
 from frz.backbones.contract import Backbone, Batch
 from frz.backbones.set_sequence import losses, pooling
 from frz.backbones.set_sequence.decoder import SetDecoder
 from frz.backbones.set_sequence.encoder import Posterior, SetEncoder, sample
-from frz.backbones.set_sequence.levels import observations
+from frz.backbones.set_sequence.levels import levels, observations, trends
 from frz.backbones.set_sequence.moments import Moments, TrimmedMoments
 from frz.backbones.set_sequence.sequence import STATIC, Sequence, Statics
 from frz.backbones.set_sequence.settings import SetSequenceConfig
+from frz.backbones.set_sequence.summary import GradedSummary, Summary
 from frz.backbones.set_sequence.tasks import Forecast, Supervised
 from frz.backbones.set_sequence.times import TimeFeatures
 from frz.backbones.set_sequence.tokens import PROBABILITIES, TABLE, VALUE, VARIABLE, Tokens
@@ -67,6 +68,8 @@ class _Encoded:
     """(E, D)."""
     pooled: Tensor
     """(E, 8 D)."""
+    summaries: tuple[Tensor, ...]
+    """(K, E, W) of those that there are."""
 
 
 @final
@@ -115,6 +118,12 @@ class SetSequence(Backbone):
         self.decoder = SetDecoder(config) if config.reconstruction.weight else None
         self.forecast = Forecast(config.forecast, dim, n_variable) if config.forecast.weight else None
         self.supervised = Supervised(config.supervised, 8 * dim, dim) if self._asked else None
+        n_static = len(self.statics.mean) if self.statics is not None else 0
+        self.summaries = nn.ModuleList(
+            kind(settings, n_variable, n_static, len(self._asked))
+            for kind, settings in ((Summary, config.summary), (GradedSummary, config.graded))
+            if settings.members
+        )
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
 
     batches_seen: Tensor
@@ -143,6 +152,8 @@ class SetSequence(Backbone):
         """Posterior and state of each set, and pooled vectors of the stay."""
         dim = self.config.dim
         blocks = ", ".join(f"{name} of {of}" for of in ("states", "mu") for name in pooling.STATISTICS)
+        units = sum(nets.members * nets.width for nets in (self.config.summary, self.config.graded))
+        summary = _feature("units of small nets on what is known at the end", units)
         return {
             "set/mu": _feature("posterior mean of the set", dim),
             "set/logvar": _feature("posterior log-variance of the set", dim),
@@ -152,6 +163,7 @@ class SetSequence(Backbone):
             "set/kl": _feature("divergence of the posterior from the standard normal", unit="nat"),
             "event/pooled_fast": _feature("states weighted with softmax <state, mean state>", dim),
             "event/pooled": _feature(f"over the sets, {dim} columns each: {blocks}", 8 * dim),
+            **({"event/summary": summary} if units else {}),
         }
 
     def fit(self, events: Iterable[EventArrays]) -> None:
@@ -191,6 +203,7 @@ class SetSequence(Backbone):
             "set/kl": losses.divergence(found.mu.float(), found.logvar.float()).sum(1),
             "event/pooled_fast": found.fast.float(),
             "event/pooled": found.pooled.float(),
+            **({"event/summary": _joined(found.summaries).float()} if found.summaries else {}),
         }
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -223,7 +236,12 @@ class SetSequence(Backbone):
             loss = self.forecast(found.state, first, elements.owner, elements.variable, elements.scaled)
             parts["forecast"] = config.forecast.weight * loss
         if self.supervised is not None:
-            named = self.supervised(found.pooled, found.state, stay, {name: batch[name] for name in self._asked})
+            targets = {name: batch[name] for name in self._asked}
+            named = self.supervised(found.pooled, found.state, stay, targets)
+            if found.summaries:
+                pairs = zip(self.summaries, found.summaries, strict=True)
+                answers = torch.cat([cast(Summary, nets).answer(units) for nets, units in pairs])
+                named |= self.supervised.of_members(answers, targets)
             parts |= {name.removeprefix("event/"): value for name, value in named.items()}
         total = torch.stack(list(parts.values())).sum()
         return total, {name: value.detach() for name, value in (parts | measures).items()}
@@ -266,13 +284,20 @@ class SetSequence(Backbone):
         if self.statics is not None:
             sets = sets + self.statics(batch[STATIC])[owner]
         seen = None
-        if self.config.levels:
+        if self.config.levels or self.summaries:
             with torch.no_grad():
                 seen = observations(elements.variable, elements.scaled, elements.owner, n_set, self.tokens.n_variable)
         buckets = padding.cut(offsets)
-        states, fast, pooled = [], [], []
+        states, fast, pooled, ends = [], [], [], []
         for bucket in buckets:
-            state = self.sequence(bucket, sets, minute, seen)
+            known = None
+            if seen is not None:
+                with torch.no_grad():
+                    observed = bucket.pad(seen[0]), bucket.pad(seen[1]), bucket.pad(minute)
+                    known = levels(*observed)
+                    if self.summaries:
+                        ends.append(torch.cat((pooling.last(bucket, known), trends(*observed)), -1))
+            state = self.sequence(bucket, sets, known)
             fast.append(pooling.fast(bucket, state, self.config.pooling_scaled))
             means = pooling.statistics(bucket, bucket.pad(mu))
             pooled.append(torch.cat((pooling.statistics(bucket, state), means), -1))
@@ -284,7 +309,13 @@ class SetSequence(Backbone):
             padding.join(buckets, states),
             padding.join_events(buckets, fast),
             padding.join_events(buckets, pooled),
+            self._summarise(batch, padding.join_events(buckets, ends)) if self.summaries else (),
         )
+
+    def _summarise(self, batch: Batch, end: Tensor) -> tuple[Tensor, ...]:
+        """Units (K, E, W) of levels at the end and trends (E, 9 V), and of the static columns."""
+        static = end[:, :0] if self.statics is None else self.statics.columns(batch[STATIC])
+        return tuple(nets(end, static) for nets in self.summaries)
 
     def _kl_weight(self) -> float:
         """After the warm-up the configured weight; `batches_seen` counts training batches."""
@@ -317,6 +348,11 @@ class SetSequence(Backbone):
         before = torch.cat((found.state.new_zeros(1, found.state.shape[1]), found.state[:-1]))
         first = _first_set(batch["set/offsets"]) == torch.arange(len(before), device=before.device)
         return before.masked_fill(first[:, None], 0.0)
+
+
+def _joined(summaries: tuple[Tensor, ...]) -> Tensor:
+    """(E, sum K W) of units (K, E, W)."""
+    return torch.cat([units.transpose(0, 1).flatten(1) for units in summaries], 1)
 
 
 def _owners(offsets: Tensor) -> Tensor:

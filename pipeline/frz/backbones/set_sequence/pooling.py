@@ -19,9 +19,14 @@ def statistics(bucket: Bucket, x: Tensor) -> Tensor:
     # the gradient of a root at 0 is infinite
     std = (((x - mean[:, None]) * keep).square().sum(1) / some + 1e-6).sqrt() - 1e-3
     highest = x.masked_fill(keep == 0, -torch.inf).amax(1).masked_fill(count == 0, 0.0)
+    return torch.cat((mean, highest, last(bucket, x), std.masked_fill(count == 0, 0.0)), -1)
+
+
+def last(bucket: Bucket, x: Tensor) -> Tensor:
+    """What stands at the last set: (B, D) of padded x (B, M, D); zeros for a stay without."""
+    _, count = _kept(bucket, x)
     position = (count.long() - 1).clamp(min=0)[..., None].expand(-1, 1, x.shape[2])
-    last = x.gather(1, position).squeeze(1).masked_fill(count == 0, 0.0)
-    return torch.cat((mean, highest, last, std.masked_fill(count == 0, 0.0)), -1)
+    return x.gather(1, position).squeeze(1).masked_fill(count == 0, 0.0)
 
 
 def fast(bucket: Bucket, x: Tensor, scaled: bool) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from frz.backbones.layers import Dense, EncoderBlock
 from frz.backbones.padding import Bucket
-from frz.backbones.set_sequence.levels import PARTS, levels
+from frz.backbones.set_sequence.levels import PARTS
 from frz.backbones.set_sequence.settings import SetSequenceConfig
 
 STATIC = "event/static"
@@ -38,7 +38,7 @@ class Sequence(nn.Module):
         )
         self.out_norm = nn.LayerNorm(dim)
 
-    def forward(self, bucket: Bucket, sets: Tensor, minute: Tensor, seen: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(self, bucket: Bucket, sets: Tensor, known: Tensor | None) -> Tensor:
         """States (B, M, D) of the stays of a bucket.
 
         Parameters
@@ -47,15 +47,13 @@ class Sequence(nn.Module):
             Of stays, cut from the offsets of their sets.
         sets : Tensor
             (S, D) latents with what is known of time and stay.
-        minute : Tensor
-            (S,) minutes since admission.
-        seen : (Tensor, Tensor), optional
-            What `levels.observations` gives, where the config asks for levels.
+        known : Tensor, optional
+            (B, M, 6 V) from `levels.levels`, where the config asks for levels.
         """
         x = bucket.pad(sets)
         if self.levels is not None:
-            assert seen is not None
-            x = x + self.levels(levels(bucket.pad(seen[0]), bucket.pad(seen[1]), bucket.pad(minute)))
+            assert known is not None
+            x = x + self.levels(known)
         x = self.norm(x)
         causal = torch.ones(bucket.width, bucket.width, dtype=torch.bool, device=x.device).tril()[None, None]
         for block in self.blocks:
@@ -78,8 +76,12 @@ class Statics(nn.Module):
 
     def forward(self, static: Tensor) -> Tensor:
         """(E, D) of raw columns (E, C), NaN = unknown."""
+        result: Tensor = self.net(self.columns(static))
+        return result
+
+    def columns(self, static: Tensor) -> Tensor:
+        """(E, 2 C): standardised, 0 where unknown, and which are unknown."""
         static = static.float()
         unknown = static.isnan()
         scaled = ((static - self.mean) / self.width).masked_fill(unknown, 0.0).clamp(-5.0, 5.0)
-        result: Tensor = self.net(torch.cat((scaled, unknown.float()), -1))
-        return result
+        return torch.cat((scaled, unknown.float()), -1)

@@ -74,6 +74,32 @@ class SupervisedSettings(StrictModel):
     """Dropout on what the targets are read from."""
 
 
+class SummarySettings(StrictModel):
+    """Small nets on what is known at the end of a stay: levels, trends, static columns."""
+
+    members: int = Field(default=0, ge=0)
+    """How many, each trained apart on the targets of `supervised`; 0 leaves them out of the model."""
+    hidden: int = Field(default=128, ge=1)
+    """Hidden units of a member."""
+    width: int = Field(default=64, ge=1)
+    """Units of a member that are kept as features."""
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Share of its units dropped while training."""
+    input_dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Share of its inputs dropped while training."""
+
+
+class GradedSettings(SummarySettings):
+    """Such nets, narrower, that read each value by grades: how far it has come through six classes."""
+
+    hidden: int = Field(default=64, ge=1)
+    """Hidden units of a member."""
+    width: int = Field(default=32, ge=1)
+    """Units of a member that are kept as features, behind those of `summary`."""
+    input_dropout: float = Field(default=0.4, ge=0, lt=1)
+    """Share of its inputs dropped while training."""
+
+
 class SetSequenceConfig(StrictModel):
     """Everything that shapes a `set_sequence` model."""
 
@@ -130,6 +156,8 @@ class SetSequenceConfig(StrictModel):
     kl: KlSettings = KlSettings()
     forecast: ForecastSettings = ForecastSettings()
     supervised: SupervisedSettings = SupervisedSettings()
+    summary: SummarySettings = SummarySettings()
+    graded: GradedSettings = GradedSettings()
 
     pooling_scaled: bool = True
     """`event/pooled_fast` divides the scores <state, mean state> by the root of D; the original does not."""
@@ -143,6 +171,8 @@ class SetSequenceConfig(StrictModel):
         if twice:
             raise ValueError(f"supervised: {', '.join(sorted(twice))} stands among labels and scores")
         targets = (*self.supervised.labels.values(), *self.supervised.scores.values())
+        if (self.summary.members or self.graded.members) and not targets:
+            raise ValueError("summary, graded: no target trains its members: give supervised labels or scores")
         decoded = self.reconstruction.weight if self.reconstruction.source != "latent" else 0.0
         if not any((decoded, self.forecast.weight, *targets)):
             raise ValueError("no loss trains the states: give forecast or supervised a weight, or decode from states")

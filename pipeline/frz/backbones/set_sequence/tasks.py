@@ -86,6 +86,15 @@ class Supervised(nn.Module):
                 losses[f"{name}/every_set"] = self.settings.every_set * each
         return losses
 
+    def of_members(self, answers: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same losses of the answers (K, E, L) of K nets that learn apart: the mean of theirs."""
+        losses = {}
+        for i, name in enumerate(self.names):
+            known = (targets[name] >= 0).to(answers.dtype)
+            each = [self._mean(i, answer, targets[name], known) for answer in answers[..., i].float()]
+            losses[f"{name}/summary"] = torch.stack(each).mean()
+        return losses
+
     def _mean(self, i: int, answer: Tensor, target: Tensor, weights: Tensor, total: Tensor | None = None) -> Tensor:
         n_label = len(self.settings.labels)
         if i < n_label:
