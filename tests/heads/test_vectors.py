@@ -85,10 +85,10 @@ def test_barycentre_of_the_sets_is_that_of_gaussians():
 def test_event_vector_pools_any_axis_and_takes_its_own():
     schema, events = labelled()
     config = {"rows": "event", "target": "event/label", "field": "label", "pooling": ["mean"], "norm": "layer"}
-    config["inputs"] = ["hit/embedding", "event/summary", "track/parameters"]
+    config["inputs"] = ["hit/embedding", "event/summary", "query/embedding"]
     head = ClassifierHead(parse(ClassifierConfig, config, "test"), schema).eval()
     prepared = head.prepare(events)
-    assert prepared["event/vector"].shape == (6, 6 + D + 4)
+    assert prepared["event/vector"].shape == (6, 6 + 2 * D)
     np.testing.assert_array_equal(prepared["event/vector"][:, :6], events["event/summary"].reshape(6, 6))
     first = events["hit/embedding"][: events["hit/offsets"][1]].mean(0)
     np.testing.assert_allclose(prepared["event/vector"][0, 6 : 6 + D], first, rtol=1e-5, atol=1e-6)
