@@ -120,13 +120,12 @@ def test_rates_between_tried_sizes_are_interpolated():
 @pytest.mark.skipif(anonymous() is None, reason="the system does not say how much memory a process has")
 def test_the_peak_of_memory_is_seen_after_it_has_passed():
     ready = Peak()
-    with ready as memory:
-        # mapped by hand: an allocator may take what it holds already, and keep it
-        with mmap.mmap(-1, 1 << 28, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as held:
-            for page in range(0, len(held), mmap.PAGESIZE):
-                held[page] = 1
-            while memory.bytes < anonymous():
-                pass
+    # mapped by hand: an allocator may take what it holds already, and keep it
+    with ready as memory, mmap.mmap(-1, 1 << 28, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as held:
+        for page in range(0, len(held), mmap.PAGESIZE):
+            held[page] = 1
+        while memory.bytes < anonymous():
+            pass
     assert memory.bytes - anonymous() > 200e6
 
 
