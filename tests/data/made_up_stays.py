@@ -50,6 +50,10 @@ def write_both(folder: Path) -> Path:
     return write_set(folder, "b", stays(2000, 3, seed=1), deaths=(2002,))
 
 
+def recipe(folder, **more):
+    return {"name": "icu", "source": {"kind": "physionet2012", "path": str(folder)}, **more}
+
+
 def read(folder, **settings):
     source = PhysioNet2012(PhysioNet2012.Config(path=str(folder), **settings))
     return source, ragged.concat([batch for unit in source.units() for batch in source.read(unit)])

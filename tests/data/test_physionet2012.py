@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up_stays import admission, read, stays, text, write_both, write_set
+from made_up_stays import admission, read, recipe, stays, text, write_both, write_set
 
 from frz.data.build import build
 from frz.data.physionet2012 import PhysioNet2012
@@ -22,10 +22,6 @@ from frz.store.schema import ID
 def folder(tmp_path):
     (tmp_path / "files").mkdir()
     return write_both(tmp_path / "files")
-
-
-def recipe(folder, **more):
-    return {"name": "icu", "source": {"kind": "physionet2012", "path": str(folder)}, **more}
 
 
 def counted(*texts):

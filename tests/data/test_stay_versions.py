@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pandas
 import pytest
-from made_up_stays import admission, stays, text, write_both, write_set
+from made_up_stays import admission, recipe, stays, text, write_both, write_set
 
 from frz import seen
 from frz.data.add import add
@@ -21,10 +21,6 @@ from frz.store.verify import verify
 def folder(tmp_path):
     (tmp_path / "files").mkdir()
     return write_both(tmp_path / "files")
-
-
-def recipe(folder, **more):
-    return {"name": "icu", "source": {"kind": "physionet2012", "path": str(folder)}, **more}
 
 
 def store_of(artifacts, version=None):
