@@ -73,6 +73,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert died.returncode == -signal.SIGKILL
     left = list(tmp_path.iterdir())
     assert len(left) == 1
+    left[0].rename(tmp_path / f".{left[0].name}")  # as beside a file that it was writing
     mine, foreign = atomic.scratch(tmp_path), tmp_path / "otherhost+1+1+0"
     mine.mkdir()
     foreign.mkdir()
