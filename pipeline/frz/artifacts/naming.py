@@ -205,7 +205,7 @@ def find(spec: str, artifacts: Path, kinds: Sequence[Kind] = KINDS) -> Artifact:
     if of_the_name:
         raise of_the_name[0]
     if others := [kind for kind in KINDS if kind not in kinds and _is_one(spec, artifacts, kind)]:
-        what = f"{spec!r} is a {_SINGULAR[others[0]]}, not a {', '.join(_SINGULAR[kind] for kind in kinds)}"
+        what = f"{spec!r} is a {_SINGULAR[others[0]]}, not a {' or '.join(_SINGULAR[kind] for kind in kinds)}"
         raise ConfigError(what, where=str(artifacts), way_out="'frz ls' has the names of each kind")
     if not {"backbones", "heads"} & set(kinds) and ("/" in spec or location(spec).is_dir()):
         stores = _stores_beside(location(spec))
