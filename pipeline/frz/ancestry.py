@@ -13,6 +13,7 @@ import yaml
 from frz import artifacts
 from frz.artifacts import Kind
 from frz.errors import ConfigError
+from frz.location import location
 from frz.store import snapshot
 from frz.store.diff import diff as diff_stores
 from frz.store.reader import EventStore
@@ -69,17 +70,41 @@ def _run_and_before(kind: Kind, run: Path, folder: Path) -> Iterator[dict[str, A
     if kind == "backbones":
         yield from _origin_and_before(origin, card.get("data"), str(step["name"]), folder)
         return
-    features = card.get("features", {})
-    place = Path(features.get("store", ""))
-    here = folder / "features" / place.name  # the card's path, unless the artifacts have moved since
-    place = here if here.is_dir() else place
-    numbers = artifacts.versions(place)
-    of_hash = [n for n in numbers if (found := snapshot.read(place, n)) is not None and found.hash == features["hash"]]
-    if of_hash:
-        yield from _store_and_before("features", place, of_hash[-1], folder)
+    features = card.get("features") or config_of(run).get("features")  # the card of an unfinished run does not tell
+    if not features:
         return
-    yield _lost("features", f"{place.name}@{features.get('version')}", features.get("hash"))
-    yield from _backbone_and_before(features.get("backbone"), features.get("fingerprint"), folder)
+    if place := features_of(features, folder):
+        yield from _store_and_before("features", *place, folder)
+        return
+    yield _lost("features", f"{location(features['store']).name}@{features['version']}", features["hash"])
+    yield from _backbone_and_before(features["backbone"], features["fingerprint"], folder)
+
+
+def features_of(trained: Mapping[str, Any], folder: Path) -> tuple[Path, int] | None:
+    """Where the features lie that a head was trained on, and their number: the version that has their hash.
+
+    Among the artifacts in `folder`, or else where they lay then: artifacts may have moved, and been made anew.
+
+    Parameters
+    ----------
+    trained : mapping
+        `store`, `version` and `hash`, as the head's checkpoint and card have them.
+    folder : Path
+        Where artifacts lie.
+
+    Returns
+    -------
+    (Path, int) or None
+        None if they are in neither place.
+    """
+    then = location(trained["store"])
+    for place in dict.fromkeys((folder / "features" / then.name, then)):
+        numbers = artifacts.versions(place)
+        for number in sorted(numbers, key=lambda number: number != trained["version"]):
+            found = snapshot.read(place, number)
+            if found is not None and found.hash == trained["hash"]:
+                return place, number
+    return None
 
 
 def _origin_and_before(

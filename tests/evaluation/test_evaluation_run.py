@@ -9,13 +9,15 @@ from made_up_velo import events, write_archive
 
 from conftest import TINY_BACKBONE, tiny_recipe
 from frz import artifacts as names
+from frz.ancestry import features_of
 from frz.data.build import build
-from frz.errors import ConfigError, FrzError
+from frz.errors import ConfigError, FrzError, IdentityError
 from frz.evaluation.hitsets import predicted_tracks, true_tracks
 from frz.evaluation.matching import match
 from frz.evaluation.run import evaluate
 from frz.evaluation.tracking import score
 from frz.extract.run import extract
+from frz.heads.features import trained_on
 from frz.pretrain import train
 from frz.store import EventStore, Split, snapshot
 
@@ -47,6 +49,25 @@ def test_splits_add_up_and_settings_are_checked(tiny):
 def test_a_head_is_measured_as_in_its_card(tiny):
     result = evaluate("heads/tiny", tiny)
     assert result["metrics"] == names.card(names.head("tiny", tiny).path)["metrics"]["test"]
+
+
+def test_a_head_is_measured_on_the_features_that_it_was_trained_on_or_not_at_all(tiny, tmp_path):
+    mine = shutil.copytree(tiny, tmp_path / "moved")
+    path = names.features("tiny", mine).path
+    result = evaluate("heads/tiny", mine)
+    assert (result["features"], result["metrics"]) == (str(path), evaluate("heads/tiny", tiny)["metrics"])
+    features = names.card(names.head("tiny", mine).path)["features"]
+    assert features_of({**features, "store": str(path)}, mine) == (path, 1)
+    shutil.rmtree(mine / "datasets")
+    shutil.rmtree(path)
+    build(tiny_recipe(330), mine)
+    extract("tiny", mine, settings={"dtype": "float32"})  # other events under the same name and number
+    assert names.features("tiny", mine) == (path, 1)
+    assert evaluate("heads/tiny", mine)["features"] != str(path)  # where they lay then
+    assert features_of({**features, "store": str(path)}, mine) is None
+    lost = rf"trained on \({path.name}@1, {features['hash'][:8]}\) are not here; put them back"
+    with pytest.raises(IdentityError, match=lost):
+        trained_on({**features, "store": str(path)}, mine)
 
 
 def test_a_data_set_cannot_be_measured(tiny):

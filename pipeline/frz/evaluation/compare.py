@@ -22,11 +22,11 @@ from frz.errors import CheckpointError, ConfigError, StoreError
 from frz.evaluation.bootstrap import Floats, around, interval, percentiles, resamples
 from frz.evaluation.outside import read_scores, scores_for
 from frz.heads.contract import COUNTS, Head
+from frz.heads.features import trained_on
 from frz.heads.prefix import prepare
 from frz.heads.run import load_head, predict
 from frz.progress import note, progress
 from frz.store import ragged
-from frz.store.reader import EventStore
 from frz.store.schema import GROUP, ID, KEY, EventArrays
 from frz.store.table import pick
 from frz.training.checkpoint import load
@@ -151,7 +151,7 @@ def _tested(runs: Mapping[str, names.Run], artifacts: Path, split: str) -> Itera
         file = run.path / f"{run.weights}.safetensors"
         metrics = load(file)[1]["metrics"]
         head, about = load_head(str(file), Path())
-        store = EventStore(about["features"]["store"], about["features"]["version"])
+        store = trained_on(about["features"], artifacts)
         positions = np.arange(store.n_events) if split == "all" else store.split(split)
         if not len(positions):
             raise StoreError(f"split {split!r} holds no events", where=str(store.root), way_out="give another --split")

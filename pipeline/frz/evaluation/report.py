@@ -16,6 +16,7 @@ from frz import seen
 from frz.evaluation import curves, page, plots
 from frz.evaluation.classification import Judged
 from frz.evaluation.head_section import Card, head_pieces
+from frz.heads.features import trained_on
 from frz.heads.run import load_head
 from frz.location import is_remote, make_place
 from frz.store.atomic import write_file
@@ -107,7 +108,7 @@ def write_report(
     if tracking is not None and "features" in tracking:
         stores["tracking"] = EventStore(tracking["features"], tracking.get("version"))
     if loaded:
-        stores["the head"] = EventStore(loaded[1]["features"]["store"], loaded[1]["features"]["version"])
+        stores["the head"] = trained_on(loaded[1]["features"], artifacts)
     runs = {name: run for name, run in ((STAGES[0], stage1), (STAGES[1], stage2)) if run}
     leaks = dict.fromkeys(seen.warning(store, artifacts, split=split) for store in stores.values())
     origin = [*_origin(stage1, stage2, stores), *(page.paragraph(leak, "warning") for leak in leaks if leak)]

@@ -25,7 +25,7 @@ from frz.evaluation.parts import parts_of
 from frz.evaluation.settings import EvaluateSettings
 from frz.evaluation.slots import score_slots
 from frz.evaluation.tracking import found, score
-from frz.heads.features import Features, find_features
+from frz.heads.features import Features, find_features, trained_on
 from frz.heads.pairs import assignment_arrays
 from frz.heads.prefix import prepare
 from frz.heads.run import load_head, predict
@@ -103,7 +103,7 @@ def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = 
 def evaluate_head(target: str, artifacts: Path, options: EvaluateSettings) -> tuple[dict[str, Any], list[Judged]]:
     """Metrics of a head on the features that it was trained on, and its fields of classes."""
     head, about = load_head(target, artifacts)
-    store = EventStore(about["features"]["store"], about["features"]["version"])
+    store = trained_on(about["features"], artifacts)
     positions = _positions(store, options.split)
     by = {name: parts_of(name, store, positions, artifacts) for name in options.by}
     table = prepare(head, store, positions)

@@ -7,10 +7,12 @@ from typing import Any
 
 from frz import artifacts as names
 from frz import seen
+from frz.ancestry import features_of
 from frz.config import StrictModel
 from frz.errors import CheckpointError, DamageError, IdentityError
 from frz.inventory import is_complete
 from frz.lineage import changed_since
+from frz.location import location
 from frz.progress import note
 from frz.store.reader import EventStore
 from frz.store.schema import Array, Schema
@@ -84,6 +86,32 @@ def find_features(asked: Features, artifacts: Path) -> EventStore:
             way_out=f"run 'frz extract --ckpt {asked.backbone}', or name their run (backbone: name@<run>)",
         )
     return _of_data(store, asked.data)
+
+
+def trained_on(features: Mapping[str, Any], artifacts: Path) -> EventStore:
+    """The features that a head was trained on, by the hash of their version.
+
+    Parameters
+    ----------
+    features : mapping
+        What the head's checkpoint says of them.
+    artifacts : Path
+        Where artifacts lie.
+
+    Raises
+    ------
+    IdentityError
+        If they are neither there nor where they lay then.
+    """
+    place = features_of(features, artifacts)
+    if place is None:
+        named = f"{location(features['store']).name}@{features['version']}"
+        raise IdentityError(
+            f"the features that the head was trained on ({named}, {features['hash'][:8]}) are not here",
+            where=str(artifacts / "features"),
+            way_out="put them back, train it on those that are here, or 'frz predict' with its backbone",
+        )
+    return EventStore(*place)
 
 
 def stored_features(head: Mapping[str, Any], data: EventStore, artifacts: Path) -> EventStore | None:
