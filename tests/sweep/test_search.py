@@ -102,6 +102,16 @@ def test_the_lock_that_a_killed_search_left_is_not_waited_for(mine, monkeypatch)
     assert search(mine, trials=1)["heads"] == first["heads"]
 
 
+@pytest.mark.parametrize("over", [{"trainer.lr": OVER["trainer.lr"]}, {**OVER, "trainer.schedule": ["none", "linear"]}])
+def test_a_study_over_other_keys_or_choices_is_not_gone_on_with(mine, over):
+    pytest.importorskip("optuna", reason="the search needs optuna: pip install 'frz[search]'")
+    first = search(mine, trials=1)
+    with pytest.raises(ConfigError, match="a search over other keys or choices; give another name"):
+        search(mine, trials=1, over=over)
+    wider = {**OVER, "trainer.lr": {"log": [1e-6, 1e-1]}}
+    assert search(mine, trials=1, over=wider)["heads"] == first["heads"]
+
+
 def test_points_that_failed_count_when_a_search_goes_on(mine):
     pytest.importorskip("optuna", reason="the search needs optuna: pip install 'frz[search]'")
     over = {"trainer.lr": {"log": [1e20, 1e30]}}

@@ -8,6 +8,7 @@ Points of one batch do not know of each other's results: the larger the batch, t
 from typing import TYPE_CHECKING, Any
 
 from frz.config import import_extra
+from frz.errors import ConfigError
 from frz.progress import note
 from frz.sweep.results import Outcome, best_of
 from frz.sweep.space import Range, points_of, ranges, rounded
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 STUDY = "study.log"
 LOCK = f"{STUDY}.lock"
 """Optuna's: a killed process leaves it."""
+SPACE = "over"
+"""What the study says of the keys it is over, and of their choices."""
 FAILED = "failed"
 """Mark of trials with a head that failed: these count as points, those that were never wholly asked do not."""
 
@@ -28,7 +31,7 @@ def search(sweep: "Sweep") -> None:
     Raises
     ------
     ConfigError
-        If optuna is not installed, or a key or value does not fit the head's config.
+        If optuna is not installed, a key or value does not fit the head's config, or the study is over other ones.
     """
     optuna: Any = import_extra("optuna", "search")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -40,6 +43,11 @@ def search(sweep: "Sweep") -> None:
         study_name=config.name,
         load_if_exists=True,
     )
+    space = {key: span.choice for key, span in spans.items()}  # ends of ranges may move, choices go by their number
+    if study.user_attrs.get(SPACE, space) != space:
+        way_out = "give another name, or the keys and choices that it was begun with"
+        raise ConfigError("a search over other keys or choices", where=str(sweep.folder), way_out=way_out)
+    study.set_user_attr(SPACE, space)
     told, begun = 0, []
     for trial in study.get_trials(deepcopy=False):
         if not trial.state.is_finished():  # of a process that was killed
