@@ -13,7 +13,7 @@ from frz import artifacts as names
 from frz import progress
 from frz.data.add import add
 from frz.data.build import build
-from frz.errors import CheckpointError, ConfigError, IdentityError, TrainingError
+from frz.errors import CheckpointError, ConfigError, IdentityError, StoreError, TrainingError
 from frz.extract.run import extract
 from frz.heads import run as heads_run
 from frz.heads.contract import Head
@@ -218,11 +218,18 @@ def test_a_backbone_trained_anew_makes_the_old_features_stale(mine, capsys):
 
 
 def test_features_of_another_data_set_are_refused(mine):
-    asked = {**TINY_HEAD, "name": "h", "features": {"backbone": "tiny", "data": "muon"}}
-    with pytest.raises(IdentityError, match="holds features of tiny@1, the head asks for muon"):
+    build({**tiny_recipe(40), "name": "other"}, mine)
+    asked = {**TINY_HEAD, "name": "h", "features": {"backbone": "tiny", "data": "other"}}
+    with pytest.raises(IdentityError, match="holds features of tiny@1, the head asks for other"):
         train(asked, mine)
     asked["features"] = {"backbone": "tiny", "data": "tiny@2"}
-    with pytest.raises(IdentityError, match="tiny@1.*tiny@2"):
+    with pytest.raises(StoreError, match="no version '2'; have: 1"):
+        train(asked, mine)
+
+
+def test_a_misspelt_data_set_is_told_before_the_features(mine):
+    asked = {**TINY_HEAD, "name": "h", "features": {"backbone": "tiny", "data": "tny"}}
+    with pytest.raises(StoreError, match=r"no data set 'tny' in .*; did you mean 'tiny'\?"):
         train(asked, mine)
 
 

@@ -10,6 +10,7 @@ from test_stack import CPU, batch_of, head
 
 from conftest import TINY_HEAD
 from frz import artifacts as names
+from frz import progress
 from frz.errors import ConfigError, Diverged, FrzError, TrainingError
 from frz.evaluation.run import evaluate
 from frz.heads import run as heads_run
@@ -116,6 +117,57 @@ def test_nothing_is_trained_twice(mine, monkeypatch):
     first = run(mine, over=over)
     monkeypatch.setattr(onepass, "sources", None)  # another pass would fail
     assert run(mine, over=over)["heads"] == first["heads"]
+
+
+def test_a_finished_sweep_reports_the_same_again(mine):
+    base = {**BASE, "trainer": {**BASE["trainer"], "patience": 1}}
+    settings = {"over": {"trainer.lr": [1e-6, 3e-3, 1e-3, 1e30, 2e-3]}, "halving": {"eta": 2}}
+    run(mine, base, **settings)
+    first = json.loads((mine / "sweeps/try/results.json").read_text())
+    assert first["largest_stack"] == 5
+    assert [one["chosen"]["trainer.lr"] for one in first["outcomes"]] == settings["over"]["trainer.lr"]
+    run(mine, base, **settings)
+    assert json.loads((mine / "sweeps/try/results.json").read_text()) == first
+
+
+def test_a_sweep_killed_at_its_last_head_knows_its_stack(mine, monkeypatch):
+    over, keep, kept = {"model.dropout": [0.1, 0.2, 0.3, 0.4]}, sweep_run.keep, []
+
+    def killed(*arguments):
+        kept.append(arguments)
+        if len(kept) == 4:
+            raise KeyboardInterrupt
+        return keep(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_run, "keep", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(mine, over=over)
+    assert run(mine, over=over)["largest_stack"] == 4
+
+
+def test_results_of_other_points_are_not_replaced_in_silence(mine, capsys):
+    said = "was a sweep of other points: its results are replaced; give another name to keep both"
+    base = {**BASE, "trainer": {**BASE["trainer"], "max_epochs": 1}}
+    progress.show("lines")
+    try:
+        run(mine, base, over={"trainer.lr": [1e-3]})
+        run(mine, base, over={"trainer.lr": [1e-3, 2e-3]})  # more points keep what there is
+        assert said not in capsys.readouterr().err
+        run(mine, base, over={"trainer.lr": [1e-3, 3e-3]})
+        assert capsys.readouterr().err.count(said) == 1
+    finally:
+        progress.show("none")
+
+
+def test_halving_without_a_rung_is_told(mine, capsys):
+    base = {**BASE, "trainer": {**BASE["trainer"], "max_epochs": 1}}
+    progress.show("lines")
+    try:
+        run(mine, base, over={"trainer.lr": [1e-3, 2e-3]}, halving={"first": 2})
+    finally:
+        progress.show("none")
+    assert "halving drops nothing: first = 2, and training ends after epoch 1" in capsys.readouterr().err
 
 
 def test_a_head_that_was_trained_alone_is_taken(mine):
@@ -290,6 +342,15 @@ def test_results_lie_in_files(mine):
     assert list(pandas.read_csv(folder / "results.csv")["score"]) == pytest.approx(list(table["score"]))
     outcomes = json.loads((folder / "results.json").read_text())["outcomes"]
     assert {len(one["lines"]) for one in outcomes} == {2}
+
+
+@pytest.mark.parametrize(
+    ("over", "where"),
+    [({"trainer.lr": [1e-3]}, "base: model"), ({"model.dropout": [0.1]}, "base and over: model")],
+)
+def test_a_wrong_setting_of_the_base_is_not_laid_to_over(mine, over, where):
+    with pytest.raises(ConfigError, match=f"sweep.yaml: {where}: unknown key 'dropuot'"):
+        run(mine, {**BASE, "model": {"dropuot": 1}}, over=over)
 
 
 def test_a_config_may_name_a_file_beside_it(mine, tmp_path):

@@ -70,7 +70,7 @@ def find_features(asked: Features, artifacts: Path) -> EventStore:
     IdentityError
         If the store was written by other weights or of another data set, naming both.
     StoreError
-        If there is none.
+        If there is none, or no such data set either.
     """
     expected = _fingerprint(asked.backbone, artifacts)
     if expected is None:
@@ -85,7 +85,7 @@ def find_features(asked: Features, artifacts: Path) -> EventStore:
             where=str(store.root),
             way_out=f"run 'frz extract --ckpt {asked.backbone}', or name their run (backbone: name@<run>)",
         )
-    return _of_data(store, asked.data)
+    return _of_data(store, asked.data, artifacts)
 
 
 def trained_on(features: Mapping[str, Any], artifacts: Path) -> EventStore:
@@ -169,6 +169,7 @@ def _store_of(asked: Features, fingerprint: str, artifacts: Path) -> Path:
     for place in places:
         if names.versions(place):
             return place
+    names.dataset(asked.data, artifacts)  # a misspelt name is told first
     raise IdentityError(
         f"no features of backbone {asked.backbone!r} with its present weights {fingerprint[:12]}",
         where=str(places[-1]),
@@ -176,7 +177,7 @@ def _store_of(asked: Features, fingerprint: str, artifacts: Path) -> Path:
     )
 
 
-def _of_data(store: EventStore, data: str) -> EventStore:
+def _of_data(store: EventStore, data: str, artifacts: Path) -> EventStore:
     """The newest version of the store that holds the data set asked for."""
     name, _, version = data.partition("@")
     known = []
@@ -188,6 +189,7 @@ def _of_data(store: EventStore, data: str) -> EventStore:
         ):
             return candidate
         known.append(f"{about['name']}@{about['version']}")
+    names.dataset(data, artifacts)  # a misspelt name is told first
     raise IdentityError(
         f"holds features of {', '.join(known)}, the head asks for {data}",
         where=str(store.root),

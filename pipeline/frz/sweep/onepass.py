@@ -38,8 +38,6 @@ class Passed(NamedTuple):
     courses: list[Course]
     unfit: dict[str, str]
     """Heads that cannot be stacked, and why."""
-    sizes: dict[str, int]
-    """Heads of the stack that each head began in."""
 
 
 def train_pass(
@@ -85,21 +83,19 @@ def train_pass(
     measure = partial(_measure, events) if val.n_events else None
     teams: list[Team] = []
     unfit: dict[str, str] = {}
-    sizes: dict[str, int] = {}
     for alike in stacks(members):
         for chosen in cut(alike, stack_size(alike[0].run.head.to(device), batch)):
             if (reason := difference([member.run.head for member in chosen], batch, device)) is not None:
                 unfit |= {member.name: reason for member in chosen}
                 continue
             teams.append(Team(chosen, device, len(plan), measure))
-            sizes |= {member.name: len(chosen) for member in chosen}
     pass_ = _Pass(teams, train, val, device, first.trainer.max_epochs, int(first.trainer.val_every))
     if halving:
         metric = halving.metric or first.trainer.monitor
         standing_in = metric == "val/loss" and not val.n_events  # as in a run alone
         halving = halving.model_copy(update={"metric": "train/loss" if standing_in else metric})
     pass_.go(halving, rivals, lambda course: done(events, course))
-    return Passed(events.prefix, [course for team in teams for course in team.over], unfit, sizes)
+    return Passed(events.prefix, [course for team in teams for course in team.over], unfit)
 
 
 def _measure(events: Sources, head: Head) -> dict[str, float]:
@@ -135,6 +131,8 @@ class _Pass:
     ) -> None:
         """Train until no head is left."""
         cuts = rungs(halving, self.n_epochs) if halving else []
+        if halving and not cuts:
+            note(f"halving drops nothing: first = {halving.first}, and training ends after epoch {self.n_epochs}")
         told: set[int] = set()
         with progress("sweep", self.n_epochs * self.train.n_events, "event") as bar:
             for epoch in range(self.n_epochs):

@@ -47,6 +47,8 @@ class Outcome(NamedTuple):
     """The metric that decides: without validation events the training loss stands in for that of the validation."""
     monitor_mode: Side = "min"
     """Which values of it are better."""
+    stack: int = 0
+    """Heads of the stack that it began in; 0 of one that the sweep did not stack."""
 
     @property
     def loss(self) -> float | None:

@@ -83,6 +83,7 @@ def sweep(
 
                 search(work)
             else:
+                work.tell_what_is_replaced(points)
                 work.train(points)
             return work.report()
     except FrzError:
@@ -110,10 +111,17 @@ class Sweep:
         self._artifacts, self._features = artifacts, features
         self._stores: dict[str, EventStore] = {}
         self._prefix: tuple[str, Prefix] | None = None
+        results_file = self.folder / RESULTS
+        self._before: dict[str, Any] = json.loads(results_file.read_text()) if results_file.is_file() else {}
         self._earlier = self._dropped_earlier()
-        self._sizes: dict[str, int] = {}  # of the stack that a head was in
         self._epochs: dict[str, int] = {}  # that a head was to train
         self._batches: dict[str, tuple[str, str]] = {}  # that a head sees; it competes with those that see the same
+
+    def tell_what_is_replaced(self, points: Sequence[Point]) -> None:
+        """Warn if an earlier sweep of this name had heads that are not among these."""
+        if {one["name"] for one in self._before.get("outcomes", [])} - {point.config.name for point in points}:
+            way_out = "its results are replaced; give another name to keep both"
+            note(f"warning: {self.folder} was a sweep of other points: {way_out}")
 
     def train(self, points: Sequence[Point]) -> list[Outcome]:
         """Train these heads, or take what there is of them; in their order."""
@@ -138,7 +146,8 @@ class Sweep:
         if key not in self._stores:
             self._stores[key] = open_features(asked, self._artifacts, self._features)
         self._epochs[point.config.name] = point.config.trainer.max_epochs
-        member = Member(point, plan(point.config, self._stores[key], self._artifacts, f"{self.where}: over"))
+        part = "base and over" if any(key.startswith(("head", "model")) for key in point.chosen) else "base"
+        member = Member(point, plan(point.config, self._stores[key], self._artifacts, f"{self.where}: {part}"))
         self._batches[member.name] = prefix_key(member), pass_key(member)
         return member
 
@@ -177,7 +186,6 @@ class Sweep:
         done = partial(self._done, len(members))
         found = train_pass(members, self.config.halving, rivals, done, known)
         self._prefix = prefix_key(members[0]), found.prefix
-        self._sizes |= found.sizes
         return found.unfit
 
     def _known_prefix(self, member: Member) -> Prefix | None:
@@ -189,19 +197,19 @@ class Sweep:
     def _done(self, n_members: int, events: Sources, course: Course) -> None:
         member = course.member
         if course.over in ("whole", "early"):
-            card = keep(course, events, {"name": self.config.name, "heads": n_members})
+            card = keep(course, events, {"name": self.config.name, "heads": n_members, "stack": course.stack})
             self._keep(_finished(member, card, True))
-        elif course.over == "dropped":
-            self._keep(_outcome(member, f"dropped after epoch {course.epochs}", course.lines))
         else:
-            self._keep(_outcome(member, f"failed: {course.over}", course.lines))
+            dropped = course.over == "dropped"
+            status = f"dropped after epoch {course.epochs}" if dropped else f"failed: {course.over}"
+            self._keep(_outcome(member, status, course.lines)._replace(stack=course.stack))
 
     def _keep(self, outcome: Outcome) -> None:
         self.outcomes[outcome.name] = outcome
 
     def report(self) -> dict[str, Any]:
         """What there is so far; written to the folder of the sweep."""
-        found = list(self.outcomes.values())
+        found = [self.outcomes[name] for name in self._epochs if name in self.outcomes]  # in the order of the sweep
         rows, points = results.rows_of(found), results.points_of(found)
         trained = sum(one.epochs for one in found)
         best = results.best_of(found)
@@ -214,7 +222,7 @@ class Sweep:
             "heads_failed": sum(one.status.startswith("failed") for one in found),
             "head_epochs": trained,
             "head_epochs_asked": planned,
-            "largest_stack": max(self._sizes.values(), default=0),
+            "largest_stack": max((one.stack for one in found), default=0),
             **({"monitor": best.monitor, "monitor_mode": best.monitor_mode} if best else {}),
             "next": f"frz evaluate {rows[0]['name']}" if rows and rows[0]["score"] is not None else "",
             "points": points,
@@ -227,14 +235,10 @@ class Sweep:
 
     def _dropped_earlier(self) -> dict[tuple[str, str], Outcome]:
         """Heads that an earlier call dropped or saw failing, under the same halving; by name and run."""
-        path = self.folder / RESULTS
-        if not path.is_file():
-            return {}
-        found = json.loads(path.read_text())
         halving = self.config.halving.model_dump(mode="json") if self.config.halving else None
-        if found.get("halving") != halving:
+        if self._before.get("halving") != halving:
             return {}
-        earlier = [Outcome(**outcome) for outcome in found["outcomes"]]
+        earlier = [Outcome(**outcome) for outcome in self._before.get("outcomes", [])]
         return {(one.name, one.run): one for one in earlier if not one.trained}
 
 
@@ -244,7 +248,8 @@ def _finished(member: Member, card: Mapping[str, Any], ours: bool, how: str = ""
     metrics = card["metrics"].get("val", {}).get("head", {})
     status = f"trained{how}" if ours else "finished before"
     of = {key: card[key] for key in ("score", "monitor", "monitor_mode") if key in card}
-    return _outcome(member, status, lines)._replace(**of, metrics=metrics)
+    stack = card.get("sweep", {}).get("stack", 0) if ours else 0
+    return _outcome(member, status, lines)._replace(**of, metrics=metrics, stack=stack)
 
 
 def _outcome(member: Member, status: str, lines: list[dict[str, float | None]]) -> Outcome:

@@ -33,6 +33,8 @@ class Course:
     schedule: Schedule
     standing: Standing
     """Of its epochs."""
+    stack: int
+    """Heads of the stack that it began in."""
     lines: list[Metrics] = field(default_factory=list)
     """Of `metrics.jsonl`, one per epoch."""
     weights: dict[str, Tensor] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class Team:
                 member,
                 Schedule(member.trainer, member.trainer.max_epochs, n_steps),
                 Standing(Monitor(member.trainer, measure is not None), member.trainer.patience),
+                len(members),
             )
             for member in members
         ]
