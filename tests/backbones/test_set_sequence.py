@@ -8,6 +8,7 @@ from icu_events import CONSTANTS, SCHEMA, batch_of, make_events
 
 from frz.backbones import padding
 from frz.backbones.set_sequence import pooling
+from frz.backbones.set_sequence.elements import hide
 from frz.backbones.set_sequence.model import SetSequence
 from frz.backbones.set_sequence.settings import SetSequenceConfig
 from frz.backbones.set_sequence.tasks import Forecast
@@ -140,7 +141,7 @@ def test_the_divergence_warms_up_by_training_batches():
 def test_hidden_elements_are_still_to_be_decoded():
     model = build(dim=16, element_dropout=0.999).train()
     elements = model._elements(batch_of(make_events([10, 10])))
-    seen = model._hide(elements, torch.arange(2).repeat_interleave(10))
+    seen = hide(elements, torch.arange(2).repeat_interleave(10), model.config, model.tokens.n_variable)
     assert len(seen.variable) < 0.2 * len(elements.variable)
     assert seen.offsets.diff().sum() == len(seen.variable)
     assert torch.equal(seen.owner, torch.repeat_interleave(torch.arange(20), seen.offsets.diff()))
@@ -150,7 +151,7 @@ def test_variable_dropout_hides_a_variable_from_all_sets_of_a_stay():
     model = build(dim=16, variable_dropout=0.5).train()
     elements = model._elements(batch_of(make_events([40] * 10)))
     stay = torch.arange(10).repeat_interleave(40)
-    seen = model._hide(elements, stay)
+    seen = hide(elements, stay, model.config, model.tokens.n_variable)
     before, after = (
         torch.zeros(10, 5, dtype=torch.int64).index_put(
             (stay[e.owner], e.variable), torch.ones(len(e.variable), dtype=torch.int64), accumulate=True
@@ -165,7 +166,7 @@ def test_set_dropout_hides_whole_sets():
     model = build(dim=16, set_dropout=0.5).train()
     elements = model._elements(batch_of(make_events([60])))
     stay = torch.zeros(60, dtype=torch.int64)
-    left, all_of = model._hide(elements, stay).offsets.diff(), elements.offsets.diff()
+    left, all_of = hide(elements, stay, model.config, model.tokens.n_variable).offsets.diff(), elements.offsets.diff()
     assert ((left == 0) | (left == all_of)).all()
     assert 10 < int((left == 0).sum()) < 50
 
@@ -277,6 +278,8 @@ def test_measures_of_collapse_are_reported_and_weigh_nothing():
     assert 0 < parts["active_units"] <= 1
     assert parts["nats"] > 0
     torch.testing.assert_close(total.detach(), parts["kl"] + parts["forecast"])
+    # in training, dropout alone makes a mean vary
+    assert "active_units" not in model.train().loss(batch_of(make_events([9, 9])))[1]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ Axes: E stays (events), S sets, N elements, V variables, D features; in a bucket
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, cast, final
 
 import numpy as np
@@ -19,57 +18,21 @@ from frz.backbones import padding
 from frz.backbones.contract import Backbone, Batch
 from frz.backbones.set_sequence import losses, pooling
 from frz.backbones.set_sequence.decoder import SetDecoder
+from frz.backbones.set_sequence.elements import Elements, first_sets, hide, owners
 from frz.backbones.set_sequence.encoder import Posterior, SetEncoder, sample
 from frz.backbones.set_sequence.levels import levels, observations, trends
 from frz.backbones.set_sequence.moments import Moments, TrimmedMoments
+from frz.backbones.set_sequence.outputs import Encoded, features, outputs
 from frz.backbones.set_sequence.sequence import STATIC, Sequence, Statics
 from frz.backbones.set_sequence.settings import SetSequenceConfig
 from frz.backbones.set_sequence.summary import GradedSummary, Summary
 from frz.backbones.set_sequence.tasks import Forecast, Supervised
-from frz.backbones.set_sequence.times import TimeFeatures
+from frz.backbones.set_sequence.times import MINUTE, TimeFeatures
 from frz.backbones.set_sequence.tokens import PROBABILITIES, TABLE, VALUE, VARIABLE, Tokens
 from frz.errors import ConfigError
 from frz.store.schema import Array, EventArrays, Schema
 
-MINUTE, VOCABULARY = "set/minute", "variable/code"
-
-
-@dataclass(frozen=True)
-class _Elements:
-    """The elements of a batch, as the model sees them."""
-
-    variable: Tensor
-    """(N,) codes, int64."""
-    scaled: Tensor
-    """(N,) standardised values."""
-    owner: Tensor
-    """(N,) set of each element."""
-    offsets: Tensor
-    """(S + 1)."""
-
-    def where(self, keep: Tensor) -> "_Elements":
-        """Those of `keep` (N,), in the same sets."""
-        counts = torch.cat((keep.new_zeros(1, dtype=torch.int64), keep.cumsum(0)))
-        return _Elements(self.variable[keep], self.scaled[keep], self.owner[keep], counts[self.offsets])
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """What a batch comes to."""
-
-    mu: Tensor
-    """(S, D)."""
-    logvar: Tensor
-    latent: Tensor
-    """(S, D): a draw from the posterior, or its mean."""
-    state: Tensor
-    """(S, D)."""
-    fast: Tensor
-    """(E, D)."""
-    pooled: Tensor
-    """(E, 8 D)."""
-    summaries: tuple[Tensor, ...]
-    """(K, E, W) of those that there are."""
+VOCABULARY = "variable/code"
 
 
 @final
@@ -150,21 +113,7 @@ class SetSequence(Backbone):
     @property
     def outputs(self) -> dict[str, Array]:
         """Posterior and state of each set, and pooled vectors of the stay."""
-        dim = self.config.dim
-        blocks = ", ".join(f"{name} of {of}" for of in ("states", "mu") for name in pooling.STATISTICS)
-        units = sum(nets.members * nets.width for nets in (self.config.summary, self.config.graded))
-        summary = _feature("units of small nets on what is known at the end", units)
-        return {
-            "set/mu": _feature("posterior mean of the set", dim),
-            "set/logvar": _feature("posterior log-variance of the set", dim),
-            "set/state": _feature("state after the set: it has seen this set and those before", dim),
-            MINUTE: _feature("minutes since admission", unit="min"),
-            "set/size": _feature("number of elements", dtype="int32"),
-            "set/kl": _feature("divergence of the posterior from the standard normal", unit="nat"),
-            "event/pooled_fast": _feature("states weighted with softmax <state, mean state>", dim),
-            "event/pooled": _feature(f"over the sets, {dim} columns each: {blocks}", 8 * dim),
-            **({"event/summary": summary} if units else {}),
-        }
+        return outputs(self.config)
 
     def fit(self, events: Iterable[EventArrays]) -> None:
         """Measure means and widths of values, static columns and scores; take the given embedding."""
@@ -193,30 +142,19 @@ class SetSequence(Backbone):
 
     def forward(self, batch: Batch) -> Batch:
         """Features of a batch (see `outputs`)."""
-        found = self._encode(batch, self._elements(batch))
-        return {
-            "set/mu": found.mu.float(),
-            "set/logvar": found.logvar.float(),
-            "set/state": found.state.float(),
-            MINUTE: batch[MINUTE].float(),
-            "set/size": batch["element/offsets"].diff().int(),
-            "set/kl": losses.divergence(found.mu.float(), found.logvar.float()).sum(1),
-            "event/pooled_fast": found.fast.float(),
-            "event/pooled": found.pooled.float(),
-            **({"event/summary": _joined(found.summaries).float()} if found.summaries else {}),
-        }
+        return features(self._encode(batch, self._elements(batch)), batch)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Sum of the weighted losses; parts are weighted, but for two measures of collapse that have no weight.
 
-        `active_units` (share of latent dimensions whose mean varies over the sets of the batch) and `nats` (mean
-        divergence of a set) tell whether the posterior carries anything.
+        `nats` (mean divergence of a set) and, in evaluation mode, `active_units` (share of latent dimensions whose mean
+        varies over the sets of the batch) tell whether the posterior carries anything.
         """
         self._need_targets()
         config = self.config
         elements = self._elements(batch)
-        stay = _owners(batch["set/offsets"])
-        found = self._encode(batch, self._hide(elements, stay) if self.training else elements)
+        stay = owners(batch["set/offsets"])
+        found = self._encode(batch, hide(elements, stay, config, self.tokens.n_variable) if self.training else elements)
         parts: dict[str, Tensor] = {}
         if len(found.mu):
             kl = losses.divergence(found.mu.float(), found.logvar.float())
@@ -224,7 +162,9 @@ class SetSequence(Backbone):
             if config.kl.logvar_bonus:
                 divergence = divergence - config.kl.logvar_bonus * found.logvar.mean()
             parts["kl"] = self._kl_weight() * divergence
-            measures = {"nats": kl.sum(1).mean().detach(), "active_units": losses.active_units(found.mu.detach())}
+            measures = {"nats": kl.sum(1).mean().detach()}
+            if not self.training:  # dropout alone moves the mean of a dimension that says nothing
+                measures["active_units"] = losses.active_units(found.mu.detach())
         else:
             # no set: a loss without a gradient that every parameter can take part in
             parts["kl"], measures = (found.state.sum() + found.pooled.sum()) * 0.0, {}
@@ -232,7 +172,7 @@ class SetSequence(Backbone):
             for name, value in self._reconstruct(batch, elements, found).items():
                 parts[f"reconstruction/{name}"] = value
         if self.forecast is not None:
-            first = _first_set(batch["set/offsets"])
+            first = first_sets(batch["set/offsets"])
             loss = self.forecast(found.state, first, elements.owner, elements.variable, elements.scaled)
             parts["forecast"] = config.forecast.weight * loss
         if self.supervised is not None:
@@ -255,31 +195,19 @@ class SetSequence(Backbone):
             what, way_out = f"the data set has no {', '.join(missing)} to learn from", " ".join(without)
             raise ConfigError(what, where="model.supervised", way_out=f"leave out what is not there: {way_out}")
 
-    def _elements(self, batch: Batch) -> _Elements:
+    def _elements(self, batch: Batch) -> Elements:
         variable = batch[VARIABLE].long()
         offsets = batch["element/offsets"]
-        return _Elements(variable, self.tokens.scale(variable, batch[VALUE]), _owners(offsets), offsets)
+        return Elements(variable, self.tokens.scale(variable, batch[VALUE]), owners(offsets), offsets)
 
-    def _hide(self, elements: _Elements, stay: Tensor) -> _Elements:
-        """The elements that the model sees in training; stay (S,) is the stay of each set."""
-        config, n_variable = self.config, self.tokens.n_variable
-        keep = torch.rand(elements.variable.shape, device=elements.variable.device) >= config.element_dropout
-        if config.set_dropout:
-            sets = torch.rand(len(stay), device=keep.device) >= config.set_dropout
-            keep &= sets[elements.owner]
-        if config.variable_dropout and len(stay):
-            known = torch.rand(int(stay[-1]) + 1, n_variable, device=keep.device) >= config.variable_dropout
-            keep &= known[stay[elements.owner], elements.variable]
-        return elements if bool(keep.all()) else elements.where(keep)
-
-    def _encode(self, batch: Batch, elements: _Elements) -> _Encoded:
+    def _encode(self, batch: Batch, elements: Elements) -> Encoded:
         """Posterior, states and pooled vectors from the elements that are seen."""
         minute, offsets = batch[MINUTE].float(), batch["set/offsets"]
-        owner, n_set = _owners(offsets), len(minute)
+        owner, n_set = owners(offsets), len(minute)
         tokens = self.tokens(elements.variable, elements.scaled)
         mu, logvar = self.posterior(self.encoder(tokens, elements.offsets))
         latent = sample(mu, logvar) if self.training and self.config.sample else mu
-        first = _first_set(offsets) == torch.arange(n_set, device=minute.device)
+        first = first_sets(offsets) == torch.arange(n_set, device=minute.device)
         sets = latent + self.times(minute, elements.offsets.diff(), first)
         if self.statics is not None:
             sets = sets + self.statics(batch[STATIC])[owner]
@@ -302,7 +230,7 @@ class SetSequence(Backbone):
             means = pooling.statistics(bucket, bucket.pad(mu))
             pooled.append(torch.cat((pooling.statistics(bucket, state), means), -1))
             states.append(bucket.flatten(state))
-        return _Encoded(
+        return Encoded(
             mu,
             logvar,
             latent,
@@ -327,7 +255,7 @@ class SetSequence(Backbone):
             self.batches_seen += 1
         return weight
 
-    def _reconstruct(self, batch: Batch, elements: _Elements, found: _Encoded) -> dict[str, Tensor]:
+    def _reconstruct(self, batch: Batch, elements: Elements, found: Encoded) -> dict[str, Tensor]:
         """Losses of the decoded sets: of those that have elements, or of a share of them in training."""
         assert self.decoder is not None
         sizes = elements.offsets.diff()
@@ -339,31 +267,12 @@ class SetSequence(Backbone):
         true = self.tokens(shown.variable, shown.scaled).detach()
         return self.decoder.losses(self._source(batch, found)[chosen], true, sizes[chosen])
 
-    def _source(self, batch: Batch, found: _Encoded) -> Tensor:
+    def _source(self, batch: Batch, found: Encoded) -> Tensor:
         """What each set is decoded from (S, D)."""
         if self.config.reconstruction.source == "latent":
             return found.latent
         if self.config.reconstruction.source == "state":
             return found.state
         before = torch.cat((found.state.new_zeros(1, found.state.shape[1]), found.state[:-1]))
-        first = _first_set(batch["set/offsets"]) == torch.arange(len(before), device=before.device)
+        first = first_sets(batch["set/offsets"]) == torch.arange(len(before), device=before.device)
         return before.masked_fill(first[:, None], 0.0)
-
-
-def _joined(summaries: tuple[Tensor, ...]) -> Tensor:
-    """(E, sum K W) of units (K, E, W)."""
-    return torch.cat([units.transpose(0, 1).flatten(1) for units in summaries], 1)
-
-
-def _owners(offsets: Tensor) -> Tensor:
-    """Parent of each member: [0, 0, 1] for offsets [0, 2, 3]."""
-    return torch.repeat_interleave(torch.arange(len(offsets) - 1, device=offsets.device), offsets.diff())
-
-
-def _first_set(offsets: Tensor) -> Tensor:
-    """First set of the stay of each set."""
-    return torch.repeat_interleave(offsets[:-1], offsets.diff())
-
-
-def _feature(text: str, *shape: int, dtype: str = "float32", unit: str = "") -> Array:
-    return Array(dtype=dtype, shape=shape, role="feature", group="features", description=text, unit=unit)

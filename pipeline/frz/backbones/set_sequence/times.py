@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from frz.backbones.layers import PositionalEncoding
 
+MINUTE = "set/minute"
 SHORTEST, LONGEST = 0.5, 1440.0
 """First and last edge of the classes of gaps, minutes."""
 FASTEST, SPAN = 30.0, 300.0
