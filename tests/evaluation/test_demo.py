@@ -13,7 +13,7 @@ from frz.evaluation.settings import DemoSettings
 from frz.heads.scores import NAMES
 from frz.store import EventStore
 
-TINY = {"n_events": 300, "backbone_epochs": 1, "head_epochs": 1}
+TINY = {"n_events": 200, "backbone_epochs": 1, "head_epochs": 1}
 
 
 @pytest.fixture(autouse=True)
