@@ -18,7 +18,7 @@ def compare(
             "--scores", metavar="FILE", help="Predictions of another model, as frz predict writes them; repeatable."
         ),
     ] = None,
-    resamples: Annotated[int, typer.Option("--resamples", min=1, help="Samples drawn for the intervals.")] = 200,
+    resamples: Annotated[int, typer.Option("--resamples", min=1, help="Samples drawn for the intervals.")] = 1000,
     split: Annotated[str, typer.Option("--split", help="Split of the data set, or 'all'.")] = "test",
     artifacts: options.Artifacts = None,
     as_json: options.Json = False,

@@ -20,17 +20,15 @@ def evaluate(
     from frz.artifacts import root
     from frz.config import override
     from frz.evaluation.run import evaluate as run
-    from frz.location import refuse_remote
 
-    settings = override({}, overrides or ())
-    if "report" in settings:
-        refuse_remote(Path(str(settings["report"])))
-    result = run(target, root(artifacts), settings)
+    result = run(target, root(artifacts), override({}, overrides or ()))
     emit(result if as_json else _for_people(result), as_json)
 
 
 def _for_people(result: dict[str, Any]) -> dict[str, Any]:
     """Every number of tracking as a row with its interval and what it is counted of; bins with their edges."""
+    from frz.heads.contract import COUNTS
+
     told = dict(result)
     if "classes" in told:  # of a head: their numbers are told with intervals, once
         shown = [f"{field}/" for field in told["classes"]]
@@ -38,6 +36,8 @@ def _for_people(result: dict[str, Any]) -> dict[str, Any]:
             who: {name: value for name, value in found.items() if not name.startswith(tuple(shown))}
             for who, found in told["metrics"].items()
         }
+        if all(COUNTS.issuperset(found) for found in told["metrics"].values()):
+            del told["metrics"]  # the classes tell how many members count
         told["classes"] = {field: _classes(found) for field, found in told["classes"].items()}
     if "tracking" in told:  # of a backbone
         valid, least = told.pop("valid_slots"), told.pop("min_hits")

@@ -7,6 +7,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from frz.errors import ConfigError
+
 Artifacts: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -15,6 +17,10 @@ Artifacts: TypeAlias = Annotated[
 ]
 Data: TypeAlias = Annotated[
     str | None, typer.Option("--data", metavar="NAME", help="Data set (muon-sim@2), in place of the config's.")
+]
+Features: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--features", metavar="NAME", help="Feature store (NAME@2), in place of what the config asks for."),
 ]
 Set: TypeAlias = Annotated[
     list[str] | None,
@@ -30,3 +36,15 @@ Json: TypeAlias = Annotated[
 Tensorboard: TypeAlias = Annotated[
     bool, typer.Option("--tensorboard", help="Write TensorBoard files too, into tensorboard/ of the run.")
 ]
+
+
+def refuse_both(features: str | None, data: str | None) -> None:
+    """Refuse a data set beside features, which are of one.
+
+    Raises
+    ------
+    ConfigError
+        If both are given.
+    """
+    if features and data:
+        raise ConfigError("the features say of which data they are", where="--data", way_out="leave it out")

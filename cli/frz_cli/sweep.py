@@ -14,9 +14,7 @@ SHOWN = 20
 
 def sweep(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, as configs/muon/sweep.yaml.")],
-    features: Annotated[
-        str | None, typer.Option("--features", metavar="NAME", help="Feature store, in place of the config's.")
-    ] = None,
+    features: options.Features = None,
     data: options.Data = None,
     artifacts: options.Artifacts = None,
     overrides: options.Set = None,
@@ -33,6 +31,7 @@ def sweep(
     from frz.sweep.run import sweep as run
     from frz.sweep.space import read_config
 
+    options.refuse_both(features, data)
     chosen = [f"base.features.data={data}"] if data else []
     result = run(read_config(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), features)
     result["plots"] = draw(location(result["path"]))

@@ -50,9 +50,7 @@ def backbone(
 
 def head(
     config: Config,
-    features: Annotated[
-        str | None, typer.Option("--features", metavar="NAME", help="Feature store, in place of the config's.")
-    ] = None,
+    features: options.Features = None,
     data: options.Data = None,
     tensorboard: options.Tensorboard = False,
     residency: Annotated[
@@ -71,6 +69,7 @@ def head(
     from frz.config import read_yaml
     from frz.heads.run import train
 
+    options.refuse_both(features, data)
     _quiet_beside_the_first()
     chosen = [f"features.data={data}"] if data else []
     chosen += ["trainer.tensorboard=true"] if tensorboard else []

@@ -74,6 +74,24 @@ def refuse_remote(path: Path) -> None:
         raise ConfigError("is written to this machine alone", where=f"{scheme}://…", way_out=way_out)
 
 
+def make_place(file: Path) -> None:
+    """Make the folder of a file that people take with them, before any work.
+
+    Raises
+    ------
+    ConfigError
+        If the file is of an object store or a folder, or its folder cannot be made.
+    """
+    refuse_remote(file)
+    if file.is_dir():
+        raise ConfigError("is a folder", where=str(file), way_out="give a file in it")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise ConfigError(what, where=str(file), way_out="give another path") from None
+
+
 def is_remote(path: Path) -> bool:
     """Whether a path is of an object store."""
     return not isinstance(path, Path)

@@ -124,7 +124,7 @@ def _train(config: BackboneConfig, artifacts: Path, where: str, world: World) ->
             if start is not None:
                 _check_columns(start, model, store.schema, config.init_except)
                 report = warm_start(model, start.tensors, str(start.path), HEAD_PREFIXES, config.init_except)
-                note(f"begins with {start.path}: {report}")
+                note(f"begins with {start.path}: {report}{_uncompared(start, model, store.schema)}")
 
         def meta(weights: Mapping[str, Tensor]) -> Mapping[str, Any]:
             identity = fingerprint_of(weights, card.family, card.model)
@@ -218,6 +218,14 @@ def _check_columns(start: Start, model: Backbone, schema: Schema, init_except: t
             way_out = "name what depends on them in init_except: [PREFIX, …], or begin anew"
             raise IdentityError(what, where=str(start.path), way_out=way_out)
         note(f"warning: {what}; what depends on them has to be among init_except ({', '.join(init_except)})")
+
+
+def _uncompared(start: Start, model: Backbone, schema: Schema) -> str:
+    """What to say of inputs with named columns where the file does not say which columns it is of."""
+    arrays = {**schema.arrays, **schema.static}
+    named = [name for name in (*model.inputs, *model.constants) if name in arrays and arrays[name].columns]
+    told = f"; it names no columns, so those of {', '.join(named)} are not compared with this data set's"
+    return told if named and start.schema is None else ""
 
 
 def without_overflow(

@@ -306,7 +306,7 @@ def test_features_need_no_targets_but_training_does():
     model = build(SCHEMA.model_copy(update={"arrays": arrays}), fitted=False, **FULL)
     events = make_events([5])
     assert features(model, events)["set/mu"].isfinite().all()
-    with pytest.raises(ConfigError, match="no array 'event/label' to learn from"):
+    with pytest.raises(ConfigError, match="no event/label to learn from"):
         model.loss(batch_of(events))
 
 
@@ -329,3 +329,16 @@ def test_settings_that_contradict_each_other_are_refused(config, says):
 def test_the_simulated_events_of_this_file_are_what_the_schema_says():
     events = make_events([3, 0, 2])
     assert set(events) - {"set/offsets", "element/offsets"} == set(icu_events.SCHEMA.arrays)
+
+
+def test_targets_that_are_not_there_are_all_named_with_what_to_type():
+    schema = SCHEMA.model_copy(update={"arrays": {k: v for k, v in SCHEMA.arrays.items() if k != "event/label"}})
+    supervised = {"labels": {"event/label": 1}, "scores": {"event/x": 1, "event/y": 1}}
+    model = build(schema, fitted=False, **FULL | {"supervised": supervised})
+    says = (
+        "model.supervised: the data set has no event/label, event/x, event/y to learn from; "
+        "leave out what is not there: --set 'model.supervised.labels={}' --set 'model.supervised.scores={}'"
+    )
+    with pytest.raises(ConfigError) as error:
+        model.loss(batch_of(make_events([5])))
+    assert str(error.value) == says

@@ -52,3 +52,11 @@ def test_people_see_points_where_there_are_seeds(result):
     shown = CliRunner().invoke(app, ["sweep", "run.yaml"]).stdout
     assert "points" in shown
     assert "h0" not in shown
+
+
+@pytest.mark.usefixtures("result")
+@pytest.mark.parametrize("command", ["sweep", "train-head"])
+def test_a_data_set_beside_features_is_refused(command):
+    done = CliRunner().invoke(app, [command, "run.yaml", "--features", "muon", "--data", "mine"])
+    assert done.exit_code == 2
+    assert "--data: the features say of which data they are; leave it out" in done.stderr

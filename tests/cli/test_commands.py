@@ -78,7 +78,7 @@ HERE, SET = Path("there"), ["--set", "a.b=1", "--set", "c=x"]
         ),
         (["train-head", "run.yaml"], "frz.heads.run.train", ({"name": "a"}, HERE, "run.yaml", None)),
         (["evaluate", "eta", *SET], "frz.evaluation.run.evaluate", ("eta", HERE, {"a": {"b": 1}, "c": "x"})),
-        (["compare", "eta", "phi"], "frz.evaluation.compare.compare", (["eta", "phi"], HERE, "test", 200, ())),
+        (["compare", "eta", "phi"], "frz.evaluation.compare.compare", (["eta", "phi"], HERE, "test", 1000, ())),
         (
             ["compare", "a", "--split", "val", "--scores", "b.csv", "--resamples", "9"],
             "frz.evaluation.compare.compare",
@@ -267,7 +267,6 @@ def test_classes_are_told_once_with_intervals_and_by_parts(library: Any) -> None
     library("frz.evaluation.run.evaluate").return_value = {"metrics": metrics, "classes": {"label": told}}
     lines = [" ".join(line.split()) for line in CliRunner().invoke(app, ["evaluate", "icu"]).stdout.splitlines()]
     for line in (
-        "head 900",
         "counted 900 (0: 800, 1: 100)",
         "intervals 68.3 % of 1,000 samples",
         "auc 0.85 0.84 0.86 0.5",
@@ -275,7 +274,10 @@ def test_classes_are_told_once_with_intervals_and_by_parts(library: Any) -> None
         "1 900 100 0.85 (0.84 to 0.86) - (all members are of one class)",
     ):
         assert line in lines
-    assert not any("label/auc" in line for line in lines)
+    assert not any("label/auc" in line or line == "head 900" for line in lines)
+    metrics["head"]["pt/width"] = 0.25
+    lines = [" ".join(line.split()) for line in CliRunner().invoke(app, ["evaluate", "icu"]).stdout.splitlines()]
+    assert {"head 900 0.25", "training_mean 900 -"} <= set(lines)
 
 
 def test_heads_stand_side_by_side_and_the_best_is_marked(library: Any) -> None:

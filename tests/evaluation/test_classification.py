@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from frz import artifacts as names
+from frz.errors import ConfigError, TrainingError
 from frz.evaluation import temperature
 from frz.evaluation.bootstrap import weights
 from frz.evaluation.classes import ClassField
-from frz.evaluation.classification import Drawn, judge
+from frz.evaluation.classification import Drawn, _calibration, judge
+from frz.evaluation.parts import parts_of
 from frz.evaluation.run import evaluate
 from frz.evaluation.settings import EvaluateSettings
 from frz.heads.prefix import prepare
@@ -141,8 +143,9 @@ def test_a_split_of_one_class_has_numbers_that_need_no_other(tmp_path):
     store = EventStore(*names.features("stays", other))
     positions = store.split("test")
     table = prepare(head, store, positions)
-    options = EvaluateSettings(resamples=20, by=("event/kind",))
-    (judged,) = judge(head, store, table, predict(head, table, np.arange(len(positions))), options, other)
+    by = {"event/kind": parts_of("event/kind", store, positions, other)}
+    made = predict(head, table, np.arange(len(positions)))
+    (judged,) = judge(head, store, table, made, EvaluateSettings(resamples=20), by)
     found = judged.told
     metrics = found["metrics"]
     for name in ("auc", "auprc", "recall_at_spec95"):
@@ -185,3 +188,33 @@ def test_the_error_of_probabilities_that_are_true_may_be_zero():
     error = drawn.metrics()["ece"]
     assert error["low"] == 0.0
     assert error["low"] < error["value"]
+
+
+def test_a_temperature_at_its_bound_is_told_as_such():
+    upper, everyone = np.array([0.1, 0.4, 0.7, 0.8]), np.arange(4)
+    p = np.stack([1 - upper, upper], 1)
+    right, wrong = (
+        ClassField("event", "label", np.arange(2.0), p, true.astype(np.int64), None, everyone, 0, 0)
+        for true in (upper > 0.5, upper < 0.5)
+    )
+    told = _calibration(right, wrong, "")[0]
+    assert told["temperature"] == pytest.approx(100)
+    assert told["note"].startswith("100 is the bound")
+
+
+def test_a_column_that_is_not_there_is_told_before_any_work(made, monkeypatch):
+    monkeypatch.setattr("frz.evaluation.run.prepare", None)
+    with pytest.raises(ConfigError, match=r"by = event/static.unitt: .* did you mean 'unit'"):
+        evaluate("heads/death", made, FEW | {"by": "event/static.unitt"})
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_inputs_that_are_not_known_are_told_before_any_training(tmp_path, split, monkeypatch):
+    events = made_up_labels.stays()
+    whole = made_up_labels.write(tmp_path / "whole", events)
+    rows = EventStore(*names.features("stays", whole)).split(split)
+    events["event/pooled"][rows[:3], 1] = np.nan
+    root = made_up_labels.write(tmp_path / "with-nan", events)
+    monkeypatch.setattr("frz.heads.run.fit", None)
+    with pytest.raises(TrainingError, match=f"event/pooled hold NaN in 3 of {len(rows)} events of '{split}'; take"):
+        train(made_up_labels.head("death"), root)

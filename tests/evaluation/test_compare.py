@@ -194,3 +194,8 @@ def test_what_not_all_heads_have_is_named(two, tmp_path, capsys):
     assert "eta/width" in metrics
     assert "pt/width" not in metrics
     assert "not compared, because not all heads have them: pt/" in capsys.readouterr().err
+
+
+def test_a_count_has_no_interval():
+    found = _ranked("events", ["a", "b"], np.array([201.0, 201.0]), np.full((2, 50), 201.0))
+    assert found["heads"]["a"] == {"value": 201.0, "low": None, "high": None}

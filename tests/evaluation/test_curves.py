@@ -55,3 +55,7 @@ def test_the_card_says_which_epoch_was_kept(run, tmp_path):
     assert kept(run, lines, "last") == lines[-1]["epoch"]
     unfinished = [{"epoch": 0.5, "val/loss": 1.0}, {"epoch": 1, "val/loss": 2.0}]
     assert kept(tmp_path, unfinished) == 0.5
+    ranked = [line | {"val/auc": line["epoch"]} for line in unfinished]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"trainer": {"monitor": "val/auc", "lr": 0.1}}))
+    assert kept(tmp_path, ranked) == 1
+    assert kept(tmp_path, [{"epoch": 0.5, "train/loss": 2.0}]) == 0.5

@@ -88,12 +88,21 @@ def test_a_report_is_written_beside_the_numbers(tiny, tmp_path, target):
 
 
 @pytest.mark.parametrize(
-    ("report", "message"), [("muon", "give a file such as .*muon.html"), ("gone/r.html", "gone: no such folder")]
+    ("report", "message"),
+    [("muon", "give a file such as .*muon.html"), ("s3://bucket/r.html", "written to this machine alone")],
 )
 def test_a_report_that_cannot_be_is_refused(tiny, tmp_path, report, message):
     with pytest.raises(ConfigError, match=message):
-        evaluate("backbones/tiny", tiny, {"report": str(tmp_path / report)})
+        evaluate("backbones/tiny", tiny, {"report": report if ":" in report else str(tmp_path / report)})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_a_report_is_made(tiny, tmp_path):
+    evaluate("heads/tiny", tiny, {"report": str(tmp_path / "plots/today/r.html")})
+    assert (tmp_path / "plots/today/r.html").is_file()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match=r"file/r.html: cannot be written \(.*\); give another path"):
+        evaluate("heads/tiny", tiny, {"report": str(tmp_path / "file/r.html")})
 
 
 @pytest.mark.parametrize(("kind", "key"), [("backbones", "backbone"), ("heads", "head")])

@@ -7,7 +7,7 @@ import pytest
 from frz import artifacts as names
 from frz.errors import ConfigError
 from frz.evaluation.compare import compare
-from frz.evaluation.outside import read_scores
+from frz.evaluation.outside import read_scores, scores_for
 from frz.heads.prefix import prepare
 from frz.heads.run import load_head, predict, train
 from frz.heads.scores import class_metrics
@@ -27,9 +27,13 @@ def write(path, columns):
     return path
 
 
+def read(path, like=LIKE):
+    return scores_for(read_scores(path), path, IDS, like)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_scores_come_in_the_order_asked_for(tmp_path, suffix):
-    found = read_scores(write(tmp_path / f"scores{suffix}", COLUMNS), IDS, LIKE)
+    found = read(write(tmp_path / f"scores{suffix}", COLUMNS))
     np.testing.assert_allclose(found["event/label_probability"], [0.2, 0.1, 0.7])
     np.testing.assert_array_equal(found["event/label"], [0, 0, 1])
     assert found["event/label"].dtype == np.float32
@@ -50,7 +54,7 @@ def test_scores_come_in_the_order_asked_for(tmp_path, suffix):
 def test_what_does_not_fit_is_refused(tmp_path, change, message):
     columns = {name: values for name, values in (COLUMNS | change).items() if values is not None}
     with pytest.raises(ConfigError, match=message):
-        read_scores(write(tmp_path / "scores.parquet", columns), IDS, LIKE)
+        read(write(tmp_path / "scores.parquet", columns))
 
 
 def test_files_that_are_none(tmp_path):
@@ -61,9 +65,9 @@ def test_files_that_are_none(tmp_path):
         ("broken.parquet", "cannot be read"),
     ):
         with pytest.raises(ConfigError, match=message):
-            read_scores(tmp_path / name, IDS, LIKE)
+            read_scores(tmp_path / name)
     with pytest.raises(ConfigError, match="beside a head on slots"):
-        read_scores(tmp_path / "gone.csv", IDS, {"slot/q": np.zeros(3)})
+        read(write(tmp_path / "scores.csv", COLUMNS), {"slot/q": np.zeros(3)})
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +106,9 @@ def test_one_head_alone_needs_a_file(made):
     run = names.head("death", made).path.name
     with pytest.raises(ConfigError, match=f"only death@{run} to compare"):
         compare(["death"], made)
+
+
+def test_a_file_that_cannot_be_read_is_told_before_any_work(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("frz.evaluation.compare.prepare", None)
+    with pytest.raises(ConfigError, match="no such file"):
+        compare(["death"], made, scores=[tmp_path / "gone.parquet"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from frz.evaluation.temperature import LARGEST, fit, scaled
+from frz.evaluation.temperature import LARGEST, bound, fit, scaled
 
 
 def claims(temperature, n=20_000, n_class=2, seed=0):
@@ -46,6 +46,10 @@ def test_where_there_is_no_best_one_it_ends_within_bounds():
     p = np.array([[0.9, 0.1], [0.2, 0.8]])
     always_right, always_wrong = fit(p, np.array([0, 1])), fit(p, np.array([1, 0]))
     assert always_right >= 1 / LARGEST
+    unsure_and_right = fit(np.array([[0.51, 0.49], [0.4, 0.6]]), np.array([0, 1]))
+    assert bound(unsure_and_right).startswith("0.01 is the bound: of a perfect ranking")
+    assert bound(always_wrong).startswith("100 is the bound: of a useless ranking")
+    assert bound(1.3) == ""
     assert log_loss(scaled(p, always_right), np.array([0, 1])) < 1e-12
     assert always_wrong == pytest.approx(LARGEST, rel=1e-6)
     assert fit(np.full((2, 2), 0.5), np.array([1, 0])) > 0

@@ -13,6 +13,7 @@ from frz.heads.descriptors import Descriptors
 from frz.heads.pooled import PooledConfig, PooledHead
 from frz.loading.batch import to_batch
 from frz.store.schema import Array, Schema
+from frz.store.table import EventTable
 
 
 def build(**config: Any) -> ClassifierHead:
@@ -73,8 +74,10 @@ def test_the_truth_is_no_input():
 
 def test_what_may_be_unknown_is_no_input():
     events, head = stay_events(sets=(1,) * 40), build(inputs=["event/static"], descriptors=[])
-    with pytest.raises(TrainingError, match="event/static hold NaN; .* go to descriptors"):
-        head.fit([head.prepare(events)])
+    store, table = EventTable(stay_schema(), events), EventTable(head.prepared, head.prepare(events))
+    bad = int(np.isnan(events["event/static"]).any(1).sum())
+    with pytest.raises(TrainingError, match=f"event/static hold NaN in {bad} of 40 events .* go to descriptors"):
+        head.check(store, table, {"train": np.arange(40)})
 
 
 def test_slots_are_told_what_describes_their_event():

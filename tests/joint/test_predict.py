@@ -1,6 +1,7 @@
 """Prediction: backbone and head over a data set, to one file."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,9 +84,12 @@ def test_a_head_whose_backbone_is_gone_is_refused_by_fingerprint(tiny, tmp_path)
 
 
 def test_a_folder_is_refused_before_any_work(tiny, tmp_path):
-    with pytest.raises(ConfigError, match="is a folder.*predictions.parquet"):
-        predict("tiny", tiny, "tiny", tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(ConfigError, match="is a folder"):
+        predict("tiny", tiny, "tiny", tmp_path / "a.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    with pytest.raises(ConfigError, match="cannot be written"):
+        predict("tiny", tiny, "tiny", Path("/proc/nowhere/a.csv"))
 
 
 def test_csv_holds_the_rows_of_parquet(tiny, tmp_path):

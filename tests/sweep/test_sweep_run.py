@@ -10,7 +10,7 @@ from test_stack import CPU, batch_of, head
 
 from conftest import TINY_HEAD
 from frz import artifacts as names
-from frz.errors import ConfigError, Diverged, TrainingError
+from frz.errors import ConfigError, Diverged, FrzError, TrainingError
 from frz.evaluation.run import evaluate
 from frz.heads import run as heads_run
 from frz.heads.run import load_head
@@ -311,6 +311,51 @@ def test_a_wrong_config_is_one_line_and_leaves_nothing(mine, settings, message):
     with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
         sweep({"name": "try", "base": BASE, **settings}, mine, "sweep.yaml")
     assert not list((mine / "heads").glob("try*"))
+    assert not (mine / "sweeps").exists()
+
+
+@pytest.mark.parametrize(
+    ("base", "settings", "message"),
+    [
+        ({"model": {"fields": ["etta"]}}, {}, "eta"),
+        ({"model": {"fields": ["etta"]}}, {"search": "optuna"}, "eta"),
+        ({"features": {"backbone": "gone", "data": "tiny"}}, {}, "gone"),
+        ({"trainer": {**BASE["trainer"], "monitor": "val/lss", "monitor_mode": "min"}}, {}, "no such metric"),
+        ({}, {"halving": {"metric": "val/lss"}}, "no head has this entry"),
+    ],
+)
+def test_a_sweep_that_is_refused_leaves_no_folder(mine, base, settings, message):
+    if "search" in settings:
+        pytest.importorskip("optuna", reason="the search needs optuna: pip install 'frz[search]'")
+    with pytest.raises(FrzError, match=message):
+        run(mine, {**BASE, **base}, over={"trainer.lr": [1e-4, 1e-3]}, **settings)
+    assert not (mine / "sweeps").exists()
+
+
+def test_a_sweep_that_is_refused_keeps_what_earlier_ones_found(mine):
+    over = {"trainer.lr": [1e-4, 1e-3]}
+    run(mine, over=over)
+    with pytest.raises(FrzError, match="eta"):
+        run(mine, {**BASE, "model": {"fields": ["etta"]}}, over=over)
+    assert (mine / "sweeps/try/results.json").is_file()
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_heads_are_dropped_by_what_is_monitored(mine, mode):
+    """One of the two ways keeps another head than the loss would."""
+    trainer = {**BASE["trainer"], "monitor": "val/q/auc", "monitor_mode": mode}
+    found = run(mine, {**BASE, "trainer": trainer}, over={"trainer.lr": [1e-6, 3e-3]}, halving={"eta": 2})
+    (kept,) = (row["name"] for row in found["heads"] if row["status"] == "trained")
+    outcomes = json.loads((mine / "sweeps/try/results.json").read_text())["outcomes"]
+    first = {one["name"]: one["lines"][0]["val/q/auc"] for one in outcomes}
+    assert first[kept] == {"min": min, "max": max}[mode](first.values())
+    assert len(set(first.values())) == 2
+
+
+def test_features_that_are_named_stand_in_for_those_of_the_config(mine):
+    base = {**BASE, "features": {"backbone": "gone", "data": "nowhere"}}
+    found = sweep({"name": "try", "base": base}, mine, "sweep.yaml", names.features("tiny", mine).path.name)
+    assert [row["status"] for row in found["heads"]] == ["trained"]
 
 
 def test_heads_that_monitor_another_metric_are_ranked_by_it(mine):

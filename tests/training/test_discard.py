@@ -47,7 +47,10 @@ def test_unfinished_runs_go_when_they_are_old(mine: Path, capsys: pytest.Capture
     notes.mkdir()  # no run
     progress.show("lines")
     assert discard(mine, unfinished=True) == []
-    assert "younger than the grace of 24 h, so they stay: heads/broken@0badcafe" in capsys.readouterr().err
+    assert (
+        "younger than the grace of 24 h, so they stay: heads/broken@0badcafe; '--grace 0s' takes them too"
+        in capsys.readouterr().err
+    )
     assert [one.run for one in discard(mine, unfinished=True, grace=0)] == ["heads/broken@0badcafe"]
     assert path.exists()
     with only_writer(path):

@@ -53,9 +53,12 @@ def test_without_validation_events() -> None:
 def test_unknown_names() -> None:
     monitor("val/auc").check(["val/loss", "val/auc"])
     with pytest.raises(
-        TrainingError, match=r"monitor = val/auc: no such metric; did you mean 'val/q/auc'\? \(have: val/loss, "
+        TrainingError, match=r"monitor = val/aux: no such metric; did you mean 'val/auc'\? \(have: val/auc, val/loss\)"
     ):
-        monitor("val/auc").check(["val/loss", "val/q/auc"])
+        monitor("val/aux").check(["val/loss", "val/q/auc"])
+    known = ["val/loss", "val/pt/rmse", "val/eta/rmse", "val/saps/every_set"]
+    with pytest.raises(TrainingError, match="have: val/eta/rmse, val/loss, val/pt/rmse, val/saps/every_set"):
+        monitor("train/aux").check(known, parts=["val/saps/every_set"])
 
 
 def test_a_name_may_leave_the_field_out_where_one_alone_has_it() -> None:

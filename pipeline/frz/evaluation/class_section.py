@@ -102,6 +102,8 @@ def _calibration(told: Mapping[str, Any], split: str) -> Iterator[str]:
         f"Temperature {told['temperature']:.4g}, fitted by the log-loss on {told['members']:,} members of the split "
         f"{told['fitted_on']!r}; the table is of the split {split!r}. It changes no ranking."
     )
+    if "note" in told:
+        yield page.paragraph(f"{told['note']}.", "note")
     rows = [(word, plain(told[name]["before"]), plain(told[name]["after"])) for name, word in SCALED.items()]
     yield page.table(("quantity", "as trained", "scaled"), rows, numbers=(1, 2))
 

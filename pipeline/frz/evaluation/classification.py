@@ -8,7 +8,6 @@ temperature is fitted on the validation split alone and judged on the evaluated 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from frz.evaluation import temperature
 from frz.evaluation.bootstrap import Floats, interval, weights
 from frz.evaluation.classes import ClassField, class_fields
 from frz.evaluation.intervals import Proportion
-from frz.evaluation.parts import parts_of
 from frz.evaluation.settings import EvaluateSettings
 from frz.heads.contract import Head
 from frz.heads.prefix import prepare
@@ -53,7 +51,7 @@ def judge(
     table: EventTable,
     predictions: EventArrays,
     options: EvaluateSettings,
-    artifacts: Path,
+    by: Mapping[str, Mapping[str, NDArray[np.bool_]]],
 ) -> list[Judged]:
     """Measure every field of classes of a head.
 
@@ -68,21 +66,14 @@ def judge(
     predictions : EventArrays
         Of the head, for these.
     options : EvaluateSettings
-        `split`, `resamples`, `level` and `by` are looked at.
-    artifacts : Path
-        Where artifacts lie: a column to tell parts apart by may be in the data set alone.
-
-    Raises
-    ------
-    ConfigError
-        If a column of `by` is not there, or tells too many parts apart.
+        `split`, `resamples` and `level` are looked at.
+    by : mapping
+        By name of a column: parts of these events, bool (n_event,) by label.
     """
     fields = class_fields(predictions, head.predict_mean(table.arrays), table.arrays, head.prepared)
     if not fields:
         return []
     held_out, reason = _held_out(head, store, options.split)
-    positions = _positions(store, options.split)
-    by = {name: parts_of(name, store, positions, artifacts) for name in options.by}
     judged = []
     with progress("bootstrap", total=options.resamples * len(fields), unit="sample") as bar:
         for field in fields:
@@ -104,10 +95,6 @@ def judge(
             }
             judged.append(Judged(field, scaled, told))
     return judged
-
-
-def _positions(store: EventStore, split: str) -> NDArray[np.int64]:
-    return np.arange(store.n_events) if split == "all" else store.split(split)
 
 
 def _held_out(head: Head, store: EventStore, split: str) -> tuple[dict[str, ClassField], str]:
@@ -132,7 +119,8 @@ def _calibration(field: ClassField, held_out: ClassField | None, reason: str) ->
     scaled = temperature.scaled(field.probability, fitted)
     before, after = (_numbers(ClassScores(p, field.true)) for p in (field.probability, scaled))
     changed = {name: {"before": before[name], "after": after[name]} for name in SCALED}
-    return {"temperature": fitted, "fitted_on": VAL, "members": len(held_out.true), **changed}, scaled
+    told = {"temperature": fitted, **({"note": note} if (note := temperature.bound(fitted)) else {})}
+    return told | {"fitted_on": VAL, "members": len(held_out.true), **changed}, scaled
 
 
 def _numbers(scores: ClassScores) -> dict[str, float | None]:

@@ -20,8 +20,8 @@ from frz import seen
 from frz.ancestry import config_of, differing, flat
 from frz.errors import CheckpointError, ConfigError, StoreError
 from frz.evaluation.bootstrap import Floats, around, interval, percentiles, resamples
-from frz.evaluation.outside import read_scores
-from frz.heads.contract import Head
+from frz.evaluation.outside import read_scores, scores_for
+from frz.heads.contract import COUNTS, Head
 from frz.heads.prefix import prepare
 from frz.heads.run import load_head, predict
 from frz.progress import note, progress
@@ -33,7 +33,7 @@ from frz.training.checkpoint import load
 from frz.training.history import history
 from frz.training.monitor import better_side
 
-RESAMPLES = 200
+RESAMPLES = 1000
 LEVEL, SURE = 0.683, 0.95
 """Of the interval of a metric, and of that of a difference."""
 
@@ -68,7 +68,7 @@ def compare(
     n : int
         Samples drawn for the intervals.
     scores : sequence of Path
-        Files of somebody else's predictions of the same events, see `read_scores`; with the heads two or more.
+        Files of somebody else's predictions of the same events, see `scores_for`; with the heads two or more.
 
     Returns
     -------
@@ -93,8 +93,9 @@ def compare(
     for label, card in cards.items():
         if not card.get("finished"):
             raise CheckpointError("this run is not finished", where=label, way_out="run train-head again")
+    tables = {path: read_scores(path) for path in scores}
     tested = list(_tested(runs, artifacts, split))
-    metrics = _metrics([*tested, *_outside(tested[0], scores)], n)
+    metrics = _metrics([*tested, *_outside(tested[0], tables)], n)
     configs = [flat(_settings(head.run)) for head in tested]
     origins = [flat(_origin(head.about["features"])) for head in tested]
     by_head = {key: _by_head(runs, differing(*each)) for key, each in (("config", configs), ("made_from", origins))}
@@ -173,12 +174,13 @@ def _tested(runs: Mapping[str, names.Run], artifacts: Path, split: str) -> Itera
         yield Tested(label, run.path, metrics, about, head, found[GROUP][order], table.arrays, made)
 
 
-def _outside(head: Tested, scores: Sequence[Path]) -> Iterator[Tested]:
+def _outside(head: Tested, scores: Mapping[Path, Any]) -> Iterator[Tested]:
     """Files of scores as if `head` had said them: its events, its truth, its metrics."""
     if scores and ID not in head.prepared:
         raise ConfigError("the head keeps no event ids to match scores by", where=head.label)
-    for path in scores:
-        yield head._replace(label=str(path), predictions=read_scores(path, head.prepared[ID], head.predictions))
+    for path, table in scores.items():
+        made = scores_for(table, path, head.prepared[ID], head.predictions)
+        yield head._replace(label=str(path), predictions=made)
 
 
 def _metrics(tested: Sequence[Tested], n: int) -> dict[str, dict[str, Any]]:
@@ -217,7 +219,8 @@ def _ranked(name: str, labels: Sequence[str], values: Floats, drawn: Floats) -> 
     """Intervals of one metric: `values` (H,), `drawn` (H, R)."""
     each = {}
     for label, value, samples in zip(labels, values.tolist(), drawn, strict=True):
-        low, high = interval(name, value, samples, LEVEL) or (None, None)
+        between = None if name in COUNTS else interval(name, value, samples, LEVEL)
+        low, high = between or (None, None)
         each[label] = {"value": value, "low": low, "high": high}
     found: dict[str, Any] = {"best": None, "heads": each}
     as_loss = _as_loss(name)

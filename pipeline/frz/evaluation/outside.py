@@ -4,6 +4,7 @@ Particular: the file looks as `frz predict` writes it for a head on events, so w
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +18,16 @@ from frz.store.schema import EVENT, EventArrays, axis_of
 EVENT_ID = "event_id"
 
 
-def read_scores(path: Path, ids: NDArray[np.int64], like: EventArrays) -> EventArrays:
+def scores_for(table: Any, path: Path, ids: NDArray[np.int64], like: EventArrays) -> EventArrays:
     """Predictions for the events `ids` from a file, in that order.
 
     Parameters
     ----------
-    path : Path
-        `.parquet` or `.csv` with `event_id` and the columns that `frz predict` writes for a head of the same field
+    table : pyarrow.Table
+        From `read_scores`: `event_id` and the columns that `frz predict` writes for a head of the same field
         (`event_label`, `event_label_probability`); one row per event, others than `ids` may be among them.
+    path : Path
+        Named in errors.
     ids : int64 array (n,)
     like : EventArrays
         Predictions of a head for these events: names and dtypes.
@@ -32,7 +35,7 @@ def read_scores(path: Path, ids: NDArray[np.int64], like: EventArrays) -> EventA
     Raises
     ------
     ConfigError
-        If the file cannot be read, lacks a column or an event, holds one twice, or holds what is not a number, or a
+        If the file lacks a column or an event, holds one twice, or holds what is not a number, or a
         probability outside [0, 1].
     """
     if any(axis_of(name) != EVENT for name in like):
@@ -40,19 +43,26 @@ def read_scores(path: Path, ids: NDArray[np.int64], like: EventArrays) -> EventA
             "scores by event cannot stand beside a head on slots", where=str(path), way_out="compare heads on events"
         )
     columns = {EVENT_ID: EVENT_ID} | {name: name.replace("/", "_") for name in like}
-    table = _read(path, tuple(columns.values()))
-    row_of = {event: row for row, event in enumerate(table[EVENT_ID].tolist())}
-    if len(row_of) < len(table[EVENT_ID]):
+    found = _columns(table, path, tuple(columns.values()))
+    row_of = {event: row for row, event in enumerate(found[EVENT_ID].tolist())}
+    if len(row_of) < len(found[EVENT_ID]):
         raise ConfigError("holds events twice", where=str(path), way_out="write one row per event")
     missing = [event for event in ids.tolist() if event not in row_of]
     if missing:
         what = f"has no scores of {len(missing):,} of {len(ids):,} events, among them {missing[0]}"
         raise ConfigError(what, where=str(path), way_out="write scores of all events of the split")
     rows = np.array([row_of[event] for event in ids.tolist()], np.int64)
-    return {name: table[columns[name]][rows].astype(values.dtype) for name, values in like.items()}
+    return {name: found[columns[name]][rows].astype(values.dtype) for name, values in like.items()}
 
 
-def _read(path: Path, wanted: tuple[str, ...]) -> EventArrays:
+def read_scores(path: Path) -> Any:
+    """A `.parquet` or `.csv` file as a table of pyarrow.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read.
+    """
     parquet, csv = (import_extra(name, "parquet") for name in ("pyarrow.parquet", "pyarrow.csv"))
     refuse_remote(path)
     readers = {".parquet": parquet.read_table, ".csv": csv.read_csv}
@@ -62,13 +72,16 @@ def _read(path: Path, wanted: tuple[str, ...]) -> EventArrays:
     if not path.is_file():
         raise ConfigError("no such file", where=str(path), way_out="check the path")
     try:
-        found = readers[path.suffix](str(path))
+        return readers[path.suffix](str(path))
     except (OSError, ValueError) as error:  # those of pyarrow are among them
         raise ConfigError(f"cannot be read ({error})", where=str(path), way_out="write it again") from None
-    if absent := [name for name in wanted if name not in found.column_names]:
+
+
+def _columns(table: Any, path: Path, wanted: tuple[str, ...]) -> EventArrays:
+    if absent := [name for name in wanted if name not in table.column_names]:
         way_out = f"columns as 'frz predict' writes them: {', '.join(wanted)}"
         raise ConfigError(f"has no column {', '.join(absent)}", where=str(path), way_out=way_out)
-    arrays = {name: found.column(name).to_numpy() for name in wanted}
+    arrays = {name: table.column(name).to_numpy() for name in wanted}
     for name, values in arrays.items():
         if not np.issubdtype(values.dtype, np.number) or not np.isfinite(values).all():
             raise ConfigError(f"column {name} holds what is not a number", where=str(path), way_out="write it again")

@@ -13,11 +13,11 @@ import numpy as np
 
 from frz import artifacts as names
 from frz import seen
-from frz.errors import ConfigError
 from frz.evaluation import curves, page, plots
 from frz.evaluation.classification import Judged
 from frz.evaluation.head_section import Card, head_pieces
 from frz.heads.run import load_head
+from frz.location import is_remote, make_place
 from frz.store.atomic import write_file
 from frz.store.reader import EventStore
 from frz.training.history import history, kept
@@ -98,13 +98,8 @@ def write_report(
     FrzError
         If an artifact is missing or damaged.
     """
-    if path.is_dir():
-        raise ConfigError("is a folder", where=str(path), way_out=f"give a file, such as {path / 'report.html'}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        what = f"cannot be written ({error.strerror})"
-        raise ConfigError(what, where=str(path), way_out="give another path") from None
+    if not is_remote(path):  # of a demo it lies beside the artifacts
+        make_place(path)
     stage1 = names.backbone(backbone, artifacts) if backbone else None
     stage2 = names.head(head, artifacts) if head else None
     loaded = load_head(str(stage2.path / f"{stage2.weights}.safetensors"), artifacts) if stage2 else None

@@ -21,6 +21,7 @@ from frz.evaluation.fields import bin_edges
 from frz.evaluation.hitsets import HitSets, predicted_tracks, true_tracks
 from frz.evaluation.matching import Matching, match
 from frz.evaluation.merging import merge, parent_truth
+from frz.evaluation.parts import parts_of
 from frz.evaluation.settings import EvaluateSettings
 from frz.evaluation.slots import score_slots
 from frz.evaluation.tracking import found, score
@@ -28,6 +29,7 @@ from frz.heads.features import Features, find_features
 from frz.heads.pairs import assignment_arrays
 from frz.heads.prefix import prepare
 from frz.heads.run import load_head, predict
+from frz.location import make_place
 from frz.store.reader import EventStore
 from frz.store.schema import GROUP, ID, EventArrays, column
 
@@ -60,7 +62,8 @@ def evaluate(target: str, artifacts: Path, settings: Mapping[str, Any] | None = 
         If the target is not there, its features are missing, or the report cannot be written.
     """
     options = parse(EvaluateSettings, settings or {}, "evaluate")
-    _check_folder(options.report)
+    if options.report is not None:
+        make_place(options.report)
     found_target = names.find(target, artifacts, ("backbones", "heads", "features"))
     folder = found_target.path.resolve()
     run = f"{folder.parent.name}@{folder.name}"
@@ -102,20 +105,15 @@ def evaluate_head(target: str, artifacts: Path, options: EvaluateSettings) -> tu
     head, about = load_head(target, artifacts)
     store = EventStore(about["features"]["store"], about["features"]["version"])
     positions = _positions(store, options.split)
+    by = {name: parts_of(name, store, positions, artifacts) for name in options.by}
     table = prepare(head, store, positions)
     predictions, mean = predict(head, table, np.arange(len(positions))), head.predict_mean(table.arrays)
     metrics = {"head": head.metrics(predictions, table.arrays)}
     metrics |= {"training_mean": head.metrics(mean, table.arrays)} if mean else {}
     told = {"split": options.split, "events": len(positions), "metrics": metrics}
-    judged = judge(head, store, table, predictions, options, artifacts)
+    judged = judge(head, store, table, predictions, options, by)
     classes = {"classes": {each.field.name: each.told for each in judged}} if judged else {}
     return _origin(store, artifacts, options) | told | classes, judged
-
-
-def _check_folder(report: Path | None) -> None:
-    """Refuse a report that could not be written, before any work."""
-    if report is not None and not report.parent.is_dir():
-        raise ConfigError("no such folder", where=str(report.parent), way_out="make it, or give another report=FILE")
 
 
 def _origin(store: EventStore, artifacts: Path, options: EvaluateSettings) -> dict[str, Any]:

@@ -23,6 +23,14 @@ def scaled(probability: Floats, temperature: float) -> Floats:
     return _softmax(_logits(probability) / temperature)
 
 
+def bound(temperature: float) -> str:
+    """What to say of a fitted temperature that lies at an end of its interval; '' of any other."""
+    for end, ranking in ((LARGEST, "useless"), (1 / LARGEST, "perfect")):
+        if np.isclose(temperature, end):
+            return f"{end:g} is the bound: of a {ranking} ranking there is no best temperature"
+    return ""
+
+
 def fit(probability: Floats, true: NDArray[np.int64]) -> float:
     """The temperature with the least log-loss on these members.
 

@@ -15,7 +15,8 @@ from frz.errors import ConfigError
 from frz.heads.contract import Batch
 from frz.heads.descriptors import DescriptorSettings
 from frz.heads.nets import Standard
-from frz.heads.rows import RowAxis, RowHead, Rows, at
+from frz.heads.rowhead import RowHead
+from frz.heads.rows import RowAxis, Rows, at
 from frz.heads.settings import MemberSettings
 from frz.heads.vectors import OWN, matrix, width_of
 from frz.store.ragged import edges

@@ -8,11 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from frz.config import StrictModel
 from frz.errors import ConfigError
 from frz.store.schema import EventArrays, Schema
+from frz.store.table import Reader
 
 HEADS: Mapping[str, str] = {
     "regression": "frz.heads.regression:RegressionHead",
@@ -27,6 +30,8 @@ HEADS: Mapping[str, str] = {
 }
 """Known heads; a config may also give `package.module:Class`."""
 
+COUNTS = frozenset({"slots", "slots_empty", "events", "events_empty"})
+"""Metrics that say how many members there are, not how good a head is."""
 Batch: TypeAlias = dict[str, Tensor]
 
 
@@ -90,6 +95,24 @@ class Head(nn.Module, ABC):
             f"no gradient can pass what {type(self).__name__} prepares, so it cannot be trained with its backbone",
             way_out="give it a method `live` (frz.heads.contract), or take a head that has one",
         )
+
+    def check(  # noqa: B027 - optional on purpose
+        self, store: Reader, prepared: Reader, splits: Mapping[str, NDArray[np.int64]]
+    ) -> None:
+        """Refuse, before anything is trained, events that the head can neither train nor be measured on.
+
+        Parameters
+        ----------
+        store, prepared : Reader
+            The features, and what `prepare` made of them.
+        splits : mapping
+            Positions of the events of each split.
+
+        Raises
+        ------
+        TrainingError
+            Naming them.
+        """
 
     def fit(self, prepared: Iterable[EventArrays]) -> None:  # noqa: B027 - optional on purpose
         """Measure target statistics on the prepared training split, into buffers."""

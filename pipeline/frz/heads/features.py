@@ -26,8 +26,15 @@ class Features(StrictModel):
 
 
 def open_features(asked: Features, artifacts: Path, place: str | None = None) -> EventStore:
-    """`find_features`; warns if there are newer data, if other versions computed them, or if held-out events leak."""
-    store = find_features(asked, artifacts, place)
+    """`find_features`, or what lies at `place`, whatever is asked for; tells what is to be known of them.
+
+    Warns if there are newer data, if other versions computed them, if the backbone of the features at `place` has other
+    weights by now, or if held-out events leak.
+    """
+    if place is None:
+        store = find_features(asked, artifacts)
+    else:
+        store, asked = _at(place, artifacts)
     of = store.snapshot.about["data"]
     if "@" not in asked.data and (newest := names.newer_data(of, artifacts)):
         way_out = f"'frz extract --ckpt {asked.backbone}' adds what is new"
@@ -40,7 +47,20 @@ def open_features(asked: Features, artifacts: Path, place: str | None = None) ->
     return store
 
 
-def find_features(asked: Features, artifacts: Path, place: str | None = None) -> EventStore:
+def _at(place: str, artifacts: Path) -> tuple[EventStore, Features]:
+    """Features by name or path, and what they are of."""
+    found = names.features(place, artifacts)
+    store = EventStore(found.path, found.version)
+    about = store.snapshot.about
+    of = Features(backbone=about["backbone"]["name"], data=about["data"]["name"])
+    theirs, present = about["fingerprint"]["value"], _fingerprint(of.backbone, artifacts)
+    if present not in (None, theirs):
+        what = f"were written by weights {theirs[:12]}, backbone {of.backbone!r} has {present[:12]} by now"
+        note(f"warning: the features {what}")
+    return store, of
+
+
+def find_features(asked: Features, artifacts: Path) -> EventStore:
     """The features that a head asks for: of exactly these weights, of this data set.
 
     Raises
@@ -51,9 +71,7 @@ def find_features(asked: Features, artifacts: Path, place: str | None = None) ->
         If there is none.
     """
     expected = _fingerprint(asked.backbone, artifacts)
-    if place is not None:
-        found = names.features(place, artifacts)
-    elif expected is None:
+    if expected is None:
         found = names.features(asked.backbone, artifacts)
     else:
         found = names.features(_store_of(asked, expected, artifacts), artifacts)

@@ -17,7 +17,8 @@ from frz.errors import ConfigError
 from frz.heads.contract import Batch
 from frz.heads.lines import line_coordinates
 from frz.heads.pooling import rows_of, segment_pool, slot_of_pairs
-from frz.heads.rows import RowHead, Rows, at
+from frz.heads.rowhead import RowHead
+from frz.heads.rows import Rows, at
 from frz.heads.settings import RegressionConfig
 from frz.heads.slots import columns_of, owners
 from frz.store.schema import Array, Axis, EventArrays, Schema

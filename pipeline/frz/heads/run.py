@@ -108,10 +108,11 @@ def train_planned(begun: "HeadRun", world: World, prefix: Prefix | None = None) 
     with run.opened(begun.folder, begun.asked, world) as finished:
         if finished is not None:
             return run.told(finished, begun.folder, run.NOTHING_TO_DO, begun.then)
-        head, config = begun.head, begun.config
+        head, store, config = begun.head, begun.store, begun.config
         note(f"{n_trainable(head):,} trainable parameters; {_frozen(begun)} are frozen")
         events = sources(begun, prefix)
         if not resumable(begun.folder):
+            head.check(store, events.prefix.reader, events.splits)
             head.fit(events.split("train"))
         result = fit(
             head,

@@ -22,7 +22,8 @@ from frz.heads.descriptors import DescriptorSettings
 from frz.heads.lines import N_CURVE, curve_of, line_coordinates
 from frz.heads.nets import Standard
 from frz.heads.pooling import segment_pool, segment_softmax
-from frz.heads.rows import SCALED, RowAxis, RowHead, Rows, at
+from frz.heads.rowhead import RowHead
+from frz.heads.rows import SCALED, RowAxis, Rows, at
 from frz.heads.settings import MemberSettings
 from frz.heads.slots import columns_of, owners
 from frz.store.ragged import edges

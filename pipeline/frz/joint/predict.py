@@ -21,7 +21,7 @@ from frz.heads.features import stored_features
 from frz.heads.run import load_head
 from frz.heads.run import predict as run_head
 from frz.joint.on_the_fly import FrozenFeatures
-from frz.location import refuse_remote
+from frz.location import make_place
 from frz.progress import note, progress
 from frz.store import atomic, ragged
 from frz.store.reader import EventStore
@@ -56,13 +56,10 @@ def predict(head: str, artifacts: Path, data: str, out: Path) -> dict[str, Any]:
     """
     pyarrow, parquet, csv = (import_extra(name, "parquet") for name in ("pyarrow", "pyarrow.parquet", "pyarrow.csv"))
     writers = {".parquet": parquet.ParquetWriter, ".csv": csv.CSVWriter}
-    refuse_remote(out)
-    if out.is_dir():
-        raise ConfigError("is a folder", where=str(out), way_out=f"give a file, such as {out / 'predictions.parquet'}")
     if out.suffix not in writers:
         way_out = f"give a name that ends in {' or '.join(writers)}"
         raise ConfigError("cannot tell the format from the name", where=str(out), way_out=way_out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_place(out)
     _, about = load_head(head, artifacts)
     features, bounds = _features(about, data, artifacts)
     trained, _ = load_head(head, artifacts, features.schema)

@@ -54,7 +54,8 @@ class FrozenBackbone:
         self.path = path
         self.card = BackboneCard.model_validate(meta["backbone"])
         self.module = build(self.card, schema)
-        self.report = load_into(self.module, tensors, str(path), HEAD_PREFIXES)
+        of_backbone = {name: value for name, value in tensors.items() if not name.startswith(FINE_TUNED)}
+        self.report = load_into(self.module, of_backbone, str(path), HEAD_PREFIXES)
         self.n_parameters = freeze(self.module)
         self.fingerprint = fingerprint_of(self.module.state_dict(), self.card.family, self.card.model)
         self.device = device

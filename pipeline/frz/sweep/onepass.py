@@ -76,6 +76,7 @@ def train_pass(
     train, val = events.train, events.val
     if train.n_events == 0:
         raise TrainingError("no event to train on", where=first.name, way_out="check the split of the data set")
+    first.run.head.check(first.run.store, events.prefix.reader, events.splits)
     for member in members:
         member.run.head.fit(events.split("train"))
     plan = train.plan(0)
@@ -93,8 +94,10 @@ def train_pass(
             teams.append(Team(chosen, device, len(plan), measure))
             sizes |= {member.name: len(chosen) for member in chosen}
     pass_ = _Pass(teams, train, val, device, first.trainer.max_epochs, int(first.trainer.val_every))
-    if halving and halving.metric == "val/loss" and not val.n_events:  # as in a run alone
-        halving = halving.model_copy(update={"metric": "train/loss"})
+    if halving:
+        metric = halving.metric or first.trainer.monitor
+        standing_in = metric == "val/loss" and not val.n_events  # as in a run alone
+        halving = halving.model_copy(update={"metric": "train/loss" if standing_in else metric})
     pass_.go(halving, rivals, lambda course: done(events, course))
     return Passed(events.prefix, [course for team in teams for course in team.over], unfit, sizes)
 
@@ -185,6 +188,7 @@ class _Pass:
         """Drop the points that are not among the best."""
         running = [course for team in self.teams for course in team.courses]
         metric = halving.metric
+        assert metric is not None
         side = side_of(metric, running[0].member.trainer) if running else "min"
         if running and all(score_at(course.lines, epoch, metric) == inf for course in running):
             lines = [line for course in running for line in course.lines]

@@ -14,13 +14,13 @@ import yaml
 
 from frz import artifacts as names
 from frz.config import parse, read_yaml
-from frz.errors import ConfigError, Diverged
+from frz.errors import ConfigError, Diverged, FrzError
 from frz.heads.features import open_features
 from frz.heads.prefix import Prefix, prepared
 from frz.heads.run import Sources, plan, train_planned
-from frz.location import is_remote
+from frz.location import children, is_remote
 from frz.progress import note
-from frz.store.atomic import full_disk, make_folder, write_file
+from frz.store.atomic import full_disk, make_folder, remove, write_file
 from frz.store.reader import EventStore
 from frz.sweep import results
 from frz.sweep.group import Member, alone_because, device_of, pass_key, passes, prefix_key
@@ -33,6 +33,7 @@ from frz.training.distributed import joined
 from frz.training.lock import only_writer
 from frz.training.monitor import Monitor
 from frz.training.record import METRICS, Metrics
+from frz.training.run import remove_if_empty
 
 RESULTS = "results.json"
 
@@ -70,18 +71,25 @@ def sweep(
     if config.search and is_remote(folder):
         way_out = "give --artifacts a folder, or take random points (random: 64) instead of search"
         raise ConfigError("a search keeps its study in a file of this machine", where=str(folder), way_out=way_out)
-    with full_disk(folder):
-        make_folder(folder / "heads")
-    with only_writer(folder):
-        write_file(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
-        work = Sweep(config, base, artifacts, where, features)
-        if config.search:
-            from frz.sweep.search import search
+    new = not children(folder)
+    try:
+        with full_disk(folder):
+            make_folder(folder / "heads")
+        with only_writer(folder):
+            write_file(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
+            work = Sweep(config, base, artifacts, where, features)
+            if config.search:
+                from frz.sweep.search import search
 
-            search(work)
-        else:
-            work.train(points)
-        return work.report()
+                search(work)
+            else:
+                work.train(points)
+            return work.report()
+    except FrzError:
+        if new and not (folder / RESULTS).is_file():  # refused: no head has come to an end
+            remove(folder)
+            remove_if_empty(folder.parent)
+        raise
 
 
 class Sweep:

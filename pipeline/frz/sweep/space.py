@@ -69,8 +69,9 @@ class HalvingConfig(StrictModel):
     """One in `eta` goes on at each rung."""
     first: int = Field(default=1, ge=1)
     """Epochs before the first rung; each next one comes after `eta` times as many."""
-    metric: str = "val/loss"
-    """Entry of `metrics.jsonl` that decides; which values are better is told as for `trainer.monitor`, by its name."""
+    metric: str | None = None
+    """Entry of `metrics.jsonl` that decides, by default `trainer.monitor`; which values are better is told as there, by
+    its name."""
 
 
 class SweepConfig(StrictModel):
@@ -214,7 +215,7 @@ def points_of(config: SweepConfig, base: Mapping[str, Any], chosen: Mapping[str,
 def _check_halving(halving: HalvingConfig, trainer: TrainerConfig, where: str) -> None:
     """Refuse a rung before the first validation."""
     first, validated = halving.first, min(trainer.val_every, trainer.max_epochs)
-    if halving.metric.startswith("val/") and first < validated:
+    if (halving.metric or trainer.monitor).startswith("val/") and first < validated:
         what = f"halving.first = {first} comes before the first validation, after epoch {validated}"
         raise ConfigError(what, where=where, way_out="lower trainer.val_every, or set halving.first no lower than it")
 

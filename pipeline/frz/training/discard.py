@@ -81,7 +81,8 @@ def discard(
     changed = {run: atomic.measure(run)[1] for run in _unfinished(artifacts)} if unfinished else {}
     old = [run for run, at in changed.items() if at <= before]
     if young := [_label(run) for run, at in changed.items() if at > before and run not in named]:
-        note(f"unfinished and younger than the grace of {grace / 3600:g} h, so they stay: {', '.join(young)}")
+        what = f"unfinished and younger than the grace of {grace / 3600:g} h, so they stay: {', '.join(young)}"
+        note(f"{what}; '--grace 0s' takes them too")
     old = [run for run in old if run not in named and not any(pointing_at(run, artifacts))]
     found = {run: _removable(run) for run in (*named, *old)}
     if delete:

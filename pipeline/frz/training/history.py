@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from frz import artifacts
+from frz.ancestry import config_of
 from frz.errors import CheckpointError
+from frz.training.config import TrainerConfig
+from frz.training.monitor import Monitor
 from frz.training.record import METRICS
+
+MONITOR = ("monitor", "monitor_mode")
 
 
 def history(run: Path) -> list[dict[str, Any]]:
@@ -30,15 +35,18 @@ def history(run: Path) -> list[dict[str, Any]]:
 def kept(run: Path, lines: Sequence[Mapping[str, Any]], weights: str = "best") -> float:
     """Epoch of the `best` or `last` weights of a run whose metrics are `lines`.
 
-    The card of a finished run says which was best. Before that it is the first with the lowest validation (else
-    training) loss.
+    The card of a finished run says which was best. Before that it is the first with the best value of what its config
+    monitors.
     """
     best = artifacts.card(run).get("epoch_metrics", {}).get("best", {})
-    found = lines[-1] if weights == "last" else best if "epoch" in best else _lowest(lines)
+    found = lines[-1] if weights == "last" else best if "epoch" in best else _best(run, lines)
     return float(found["epoch"])
 
 
-def _lowest(lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    monitored = "val/loss" if any(line.get("val/loss") is not None for line in lines) else "train/loss"
-    known = [line for line in lines if line.get(monitored) is not None]
-    return min(known, key=lambda line: float(line[monitored])) if known else lines[-1]
+def _best(run: Path, lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    asked = config_of(run).get("trainer", {})
+    config = TrainerConfig(**{key: asked[key] for key in MONITOR if key in asked})
+    validated = any(line.get("val/loss") is not None for line in lines)
+    monitor = Monitor(config, validated or config.monitor != "val/loss")  # another metric may come with a later line
+    known = [(value, number) for number, line in enumerate(lines) if (value := monitor.value(line)) is not None]
+    return lines[min(known)[1] if known else -1]

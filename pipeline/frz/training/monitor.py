@@ -1,5 +1,6 @@
 """The metric that decides: which epoch is best, when to stop, which checkpoints are kept."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -99,13 +100,22 @@ class Monitor:
         Raises
         ------
         TrainingError
-            Naming the nearest of the metrics that there are, or how to say which values are better.
+            Naming the nearest of the metrics that there are, each by its shortest name, or how to say which values are
+            better.
         """
         where = f"monitor = {self.name}"
         if self.name not in known:
-            raise TrainingError("no such metric", where=where, way_out=nearest(self.name, known))
+            raise TrainingError("no such metric", where=where, way_out=nearest(self.name, _short(known, parts)))
         if self.mode is None and self.name in parts:
             self.mode = "min"
         if self.mode is None:
             what = "not known whether smaller or larger is better"
             raise TrainingError(what, where=where, way_out="set monitor_mode to min or max")
+
+
+def _short(known: Collection[str], parts: Collection[str]) -> list[str]:
+    """Names without the field where one field alone has the metric, as `Monitor.named` takes them."""
+    pieces = {name: name.split("/", 2) for name in known}
+    short = {name: f"{of[0]}/{of[2]}" for name, of in pieces.items() if len(of) == 3 and name not in parts}
+    shared = Counter(short.values())
+    return [short[name] if name in short and shared[short[name]] == 1 else name for name in known]

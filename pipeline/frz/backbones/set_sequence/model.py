@@ -249,11 +249,11 @@ class SetSequence(Backbone):
     def _need_targets(self) -> None:
         missing = sorted(set(self._asked) - set(self._targets))
         if missing:
-            raise ConfigError(
-                f"the data set has no array {missing[0]!r} to learn from",
-                where="model.supervised",
-                way_out="leave it out",
-            )
+            asked = self.config.supervised
+            weights = {"labels": asked.labels, "scores": asked.scores}
+            without = [f"--set 'model.supervised.{key}={{}}'" for key in weights if set(missing) & set(weights[key])]
+            what, way_out = f"the data set has no {', '.join(missing)} to learn from", " ".join(without)
+            raise ConfigError(what, where="model.supervised", way_out=f"leave out what is not there: {way_out}")
 
     def _elements(self, batch: Batch) -> _Elements:
         variable = batch[VARIABLE].long()
