@@ -14,16 +14,16 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-MEMORY = Path("/dev/shm")
-"""Where Linux keeps files in memory. Tests make and remove a million small ones, half a GB at a time."""
-if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
-    tempfile.tempdir = os.environ["TMPDIR"] = str(MEMORY)
-
 import pytest
 from hypothesis import settings
 
 settings.register_profile("frz", deadline=None, derandomize=True)
 settings.load_profile("frz")
+
+MEMORY = Path("/dev/shm")
+"""Where Linux keeps files in memory: tests make and remove small files by the hundred thousand."""
+if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4 << 30:
+    tempfile.tempdir = os.environ["TMPDIR"] = str(MEMORY)
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
