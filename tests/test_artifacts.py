@@ -268,6 +268,9 @@ def test_an_unfinished_run_is_taken_only_by_its_own_name(root: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no finished run of backbone 'velo'; .* name a run: velo@12345678"):
         artifacts.backbone("velo", root)
     assert artifacts.backbone("velo@1234", root) == Run(path)
+    (path / "best.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"run 'frz train-backbone' again to finish it$"):
+        artifacts.backbone("velo", root)
 
 
 def test_best_of_several_needs_scores(root: Path) -> None:
@@ -306,6 +309,11 @@ def test_one_name_in_two_kinds_must_be_told_apart(root: Path) -> None:
     with pytest.raises(ConfigError, match="'velo' fits several: datasets/velo, heads/velo"):
         artifacts.find("velo", root)
     assert artifacts.find("heads/velo", root).path.name == "22222222"
+
+
+def test_a_name_of_another_kind_is_told(root: Path) -> None:
+    with pytest.raises(ConfigError, match="'heads/regression' is a head, not a data set or feature store"):
+        artifacts.find("heads/regression", root, ("datasets", "features"))
 
 
 @pytest.mark.parametrize(

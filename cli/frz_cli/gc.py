@@ -63,13 +63,20 @@ def gc(
         for store, referred in drops.items()
     }
     gone = _discard(folder, runs or (), unfinished, seconds, yes) if about_runs else []
+    left = [] if names or about_runs else _left_behind(folder, yes)
     if as_json:
         stores = [{"store": store, **_plain(report)} for store, report in reports.items()]
-        emit({"removed": yes, "stores": stores, "runs": [run._asdict() for run in gone]}, True)
+        killed = [{"path": path, "bytes": n_bytes} for path, n_bytes in left]
+        emit({"removed": yes, "stores": stores, "runs": [run._asdict() for run in gone], "left_behind": killed}, True)
         return
     if gone:
         emit([{"run": r.run, "state": r.state, "files": r.files, "size": size(r.bytes)} for r in gone], False)
-    if rows := [row for store, report in reports.items() for row in _rows(store, report)]:
+    rows = [row for store, report in reports.items() for row in _rows(store, report)]
+    if left:
+        n_bytes = sum(found for _, found in left)
+        about = {"store": "runs", "what": "temporary", "number": len(left), "size": size(n_bytes)}
+        rows.append({**about, "why": "its process is gone"})
+    if rows:
         emit(rows, False)
     for store, report in reports.items():
         if report.live:
@@ -77,6 +84,7 @@ def gc(
         for version in drops[store]:
             typer.echo(f"version {version} of {store} {'is dropped' if yes else 'can be dropped'}", err=True)
     freed = [item.bytes for report in reports.values() for item in report.garbage] + [run.bytes for run in gone]
+    freed += [n_bytes for _, n_bytes in left]
     total = size(sum(freed))
     typer.echo(f"{total} removed" if yes else f"{total} can go; nothing was changed, --yes removes it", err=True)
 
@@ -85,6 +93,17 @@ def _discard(folder: Path, runs: Sequence[str], unfinished: bool, grace: float, 
     from frz.training.discard import discard
 
     return discard(folder, runs, unfinished=unfinished, grace=grace, delete=yes)
+
+
+def _left_behind(folder: Path, delete: bool) -> list[tuple[Path, int]]:
+    """What killed trainings, sweeps and removals of runs have left, with its bytes."""
+    from frz.store.atomic import measure, remove
+    from frz.training.discard import left_behind
+
+    left = [(path, measure(path)[0]) for path in left_behind(folder)]
+    for path, _ in left if delete else ():
+        remove(path)
+    return left
 
 
 def _plain(report: "Report") -> dict[str, Any]:

@@ -67,12 +67,13 @@ def _find(name: str, folder: Path) -> "Artifact":
     except FrzError as refusal:
         # a name that a store has is the store's, also where the version is not there
         if isinstance(refusal, ConfigError) or "/" in name:
-            with suppress(FrzError):
+            with suppress(ConfigError):  # nor is it a run's
                 return find(name, folder, ("backbones", "heads"))
         raise
 
 
 def _verify_run(path: Path, as_json: bool) -> None:
+    from frz.artifacts import card
     from frz.training.verify import verify as run
 
     files, damages = run(path)
@@ -81,7 +82,8 @@ def _verify_run(path: Path, as_json: bool) -> None:
     else:
         for damage in damages:
             typer.echo(f"damaged: {damage}")
-        typer.echo(f"{'damaged' if damages else 'whole'}: {path}: {', '.join(file.name for file in files)}")
+        state = "damaged" if damages else "whole" if card(path).get("finished") else "unfinished, and whole so far"
+        typer.echo(f"{state}: {path}: {', '.join(file.name for file in files) or 'nothing saved yet'}")
     if damages:
         raise typer.Exit(DAMAGED)
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from frz import artifacts as names
 from frz.store import snapshot
 from frz.store.lease import Leases
+from frz.store.process import Process
 from frz_cli.main import app
 
 Gc = Callable[..., Any]
@@ -50,6 +51,16 @@ def test_it_tells_what_could_go_and_removes_it_with_yes(gc: Gc, folder: Path) ->
     assert gc("--yes").stderr == "0 B removed\n"  # younger than a day
     assert left.exists()
     assert gc("begun", "--grace", "0s", "--yes").stderr == "2.5 kB removed\n"
+    assert not left.exists()
+
+
+def test_what_killed_trainings_left_goes(gc: Gc, folder: Path) -> None:
+    run, dead = names.head("tiny", folder).path, Process.this()._replace(pid=2**22 + 1, start="1")
+    left = run / f".{'+'.join(map(str, dead))}+0"
+    left.write_bytes(bytes(1500))
+    assert "1.5 kB can go" in gc().stderr
+    assert [item["bytes"] for item in json.loads(gc("--json").stdout)["left_behind"]] == [1500]
+    assert gc("--yes").stderr == "1.5 kB removed\n"
     assert not left.exists()
 
 

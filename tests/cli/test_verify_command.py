@@ -105,6 +105,20 @@ def test_a_card_of_another_run_or_a_broken_one_is_damage(mine: Path) -> None:
     assert f"damaged: {card}: not valid JSON" in frz("verify", str(run)).stdout
 
 
+def test_a_run_that_was_killed_at_its_start_is_unfinished_and_not_damaged(mine: Path) -> None:
+    run = mine / "heads/begun/0badcafe"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("name: begun")
+    for name in ("begun@0badcafe", "heads/begun@0badcafe"):
+        result = frz("verify", name, "--artifacts", str(mine))
+        told = f"unfinished, and whole so far: {run}: nothing saved yet"
+        assert (result.exit_code, result.stdout.strip()) == (0, told), name
+    for name in ("begun", "heads/begun"):
+        assert "no finished run of head 'begun'" in frz("verify", name, "--artifacts", str(mine)).stderr
+    assert "the run has no weights yet" in frz("evaluate", "begun@0badcafe", "--artifacts", str(mine)).stderr
+    assert "is a head, not a data set" in frz("repair", "heads/tiny", "--artifacts", str(mine)).stderr
+
+
 def test_a_bare_name_is_the_store_and_only_else_the_run(mine: Path) -> None:
     (mine / "datasets/tiny").rename(mine / "datasets/data")
     features, folder = next((mine / "features").iterdir()), ["--artifacts", str(mine)]

@@ -50,7 +50,7 @@ def test_a_head_is_measured_as_in_its_card(tiny):
 
 
 def test_a_data_set_cannot_be_measured(tiny):
-    with pytest.raises(FrzError, match="nothing is called"):
+    with pytest.raises(FrzError, match="'datasets/tiny' is a data set, not a backbone"):
         evaluate("datasets/tiny", tiny)
 
 

@@ -45,8 +45,15 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
 def test_where_nothing_may_be_written_the_place_is_named_and_not_what_lies_beside_it(tmp_path, monkeypatch, number):
-    def refuse(path, *_, **__):
-        raise OSError(number, os.strerror(number), str(path))
+    def refusing(name):
+        write = getattr(Path, name)
+
+        def refuse(path, *rest, **named):
+            if path.is_relative_to(tmp_path):  # who this process is is read, too
+                raise OSError(number, os.strerror(number), str(path))
+            return write(path, *rest, **named)
+
+        return refuse
 
     for name, write in (
         ("open", lambda path: atomic.write_file(path, b"new")),
@@ -54,7 +61,7 @@ def test_where_nothing_may_be_written_the_place_is_named_and_not_what_lies_besid
         ("mkdir", atomic.make_folder),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(Path, name, refuse)
+            patch.setattr(Path, name, refusing(name))
             with pytest.raises(StoreError) as caught:
                 write(tmp_path / "state")
         expected = f"{tmp_path / 'state'}: cannot be written ({os.strerror(number)}); make its folder writable"
@@ -73,6 +80,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert died.returncode == -signal.SIGKILL
     left = list(tmp_path.iterdir())
     assert len(left) == 1
+    left[0].rename(tmp_path / f".{left[0].name}")  # as beside a file that it was writing
     mine, foreign = atomic.scratch(tmp_path), tmp_path / "otherhost+1+1+0"
     mine.mkdir()
     foreign.mkdir()

@@ -12,6 +12,7 @@ from test_reader import build
 from frz.errors import ConfigError
 from frz.store import Array, Axis, EventArrays, EventStore, Schema, bfloat16, export, ragged
 from frz.store.cut import PartLimits
+from frz.store.process import Process
 
 N_EVENTS = 40
 
@@ -136,7 +137,10 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(tmp_path, monkeyp
         export.export(store, out, "zarr")
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
     out.write_text("mine")
+    left = tmp_path / export.ASIDE / "+".join(map(str, (*Process.this()._replace(pid=2**22 + 1, start="1"), 0)))
+    left.mkdir(parents=True)  # by an export that was killed
     for to in export.WRITERS:
         with pytest.raises(ConfigError, match="is there already; give another place"):
             export.export(store, out, to)
     assert out.read_text() == "mine"
+    assert not left.parent.exists()

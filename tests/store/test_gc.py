@@ -175,9 +175,16 @@ def test_a_version_that_is_needed_is_not_dropped(root):
         gc.collect(root, drop=[1], referred={1: ["heads/a@1"]}, delete=True)
     with pytest.raises(StoreError, match=r"no such version; versions: 1, 2"):
         gc.collect(root, drop=[3], delete=True)
-    gc.collect(root, drop=[1], delete=True)
+    gc.collect(root, drop=[1], grace=0, delete=True)
     with pytest.raises(StoreError, match=r"no such version; versions: 2"):
-        gc.collect(root, drop=[1], delete=True)
+        gc.collect(root, drop=[3], delete=True)
+
+
+def test_a_drop_that_was_broken_off_goes_on(root):
+    gc.collect(root, drop=[1], delete=True)  # the version is dropped, but what it names is young and stays
+    found_later = gc.collect(root, drop=[1], grace=0, delete=True)
+    assert [what for what, _ in found(found_later)] == ["part", "part", "static"]
+    assert verify(root).damages == []
 
 
 def test_nothing_goes_while_a_version_cannot_be_read(root):

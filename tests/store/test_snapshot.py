@@ -34,6 +34,11 @@ def test_versions_count_up_and_equal_content_makes_none(tmp_path):
     assert snapshot.commit(tmp_path, lambda latest: second).version == 2
     assert versions(tmp_path) == [1, 2]
     assert snapshot.read(tmp_path, 1).parts == first.parts
+    copy = snapshot.copy_path(tmp_path, 2)
+    text = copy.read_bytes()
+    copy.unlink()  # as if killed between the two
+    assert snapshot.commit(tmp_path, lambda latest: second).version == 2
+    assert copy.read_bytes() == text
 
 
 def test_hash_covers_content_and_not_provenance(tmp_path):

@@ -12,8 +12,9 @@ from frz import progress
 from frz.errors import CheckpointError, ConfigError, TrainingError
 from frz.heads.run import train
 from frz.pretrain import train as train_backbone
+from frz.store.process import Process
 from frz.sweep.run import sweep
-from frz.training.discard import discard
+from frz.training.discard import discard, left_behind
 from frz.training.lock import only_writer
 
 
@@ -62,6 +63,21 @@ def test_unfinished_runs_go_when_they_are_old(mine: Path, capsys: pytest.Capture
     assert not path.exists()
     assert notes.exists()
     assert names.head("tiny", mine).path.exists()
+
+
+def test_what_killed_processes_left_is_found_and_goes(mine: Path) -> None:
+    (mine / "tmp").mkdir(exist_ok=True)
+    sweep({"name": "try", "base": TINY_HEAD, "over": {"model.dropout": [0.3]}}, mine, "sweep.yaml")
+    places = [names.head("tiny", mine).path, mine / "sweeps/try", mine / "tmp"]
+    dead = Process.this()._replace(pid=2**22 + 1, start="1")  # Linux gives no such number
+    left = [place / f".{'+'.join(map(str, dead))}+0" for place in places]
+    for path in left:
+        path.write_bytes(b"half a file")
+    assert sorted(left_behind(mine)) == sorted(left)
+    with only_writer(places[0]):  # as the next training there
+        assert not left[0].exists()
+    discard(mine, ["heads/tiny@" + places[0].name], delete=True)
+    assert left_behind(mine) == [left[1]]
 
 
 def test_what_something_points_at_stays(mine: Path) -> None:

@@ -12,10 +12,11 @@ from toy_run import STEPS, run
 
 import frz.store.atomic
 from frz.errors import CheckpointError, StoreError, TrainingError
+from frz.store.process import Process
 from frz.training import checkpoint
 from frz.training.config import TIMING
 from frz.training.loop import DRAIN_STEPS
-from frz.training.record import BEST, LAST, METRICS, STATE, Record
+from frz.training.record import LAST, METRICS, STATE, Record
 
 VALIDATION = 2  # batches, so an epoch calls the loss 6 times
 CALLS = 3 * (STEPS + VALIDATION)
@@ -237,8 +238,8 @@ def test_lines_of_a_run_that_never_saved_a_state_are_dropped(tmp_path: Path, who
 
 
 def test_what_a_killed_writer_left_is_swept_away(tmp_path: Path, whole: Path) -> None:
-    for name in (STATE, BEST, METRICS):
-        (tmp_path / f".{name}.4711.0").write_bytes(b"half")
+    dead = Process.this()._replace(pid=2**22 + 1, start="1")  # Linux gives no such number
+    (tmp_path / f".{'+'.join(map(str, dead))}+0").write_bytes(b"half")
     run(tmp_path)
     assert_same(tmp_path, whole)
 

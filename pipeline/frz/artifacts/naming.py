@@ -204,6 +204,9 @@ def find(spec: str, artifacts: Path, kinds: Sequence[Kind] = KINDS) -> Artifact:
         return found[0]
     if of_the_name:
         raise of_the_name[0]
+    if others := [kind for kind in KINDS if kind not in kinds and _is_one(spec, artifacts, kind)]:
+        what = f"{spec!r} is a {_SINGULAR[others[0]]}, not a {' or '.join(_SINGULAR[kind] for kind in kinds)}"
+        raise ConfigError(what, where=str(artifacts), way_out="'frz ls' has the names of each kind")
     if not {"backbones", "heads"} & set(kinds) and ("/" in spec or location(spec).is_dir()):
         stores = _stores_beside(location(spec))
         way_out = nearest(spec, stores) if stores else "build or extract one first"
@@ -211,6 +214,14 @@ def find(spec: str, artifacts: Path, kinds: Sequence[Kind] = KINDS) -> Artifact:
     names = [path.name for kind in kinds for path in entries(artifacts, kind)]
     way_out = nearest(spec.partition("@")[0], names) if names else "nothing is here yet; start with 'frz demo'"
     raise ConfigError(f"nothing is called {spec!r}", where=str(artifacts), way_out=way_out)
+
+
+def _is_one(spec: str, artifacts: Path, kind: Kind) -> bool:
+    try:
+        _find_one(spec, artifacts, kind)
+    except FrzError:
+        return False
+    return True
 
 
 def _is_called(artifact: Artifact, spec: str) -> bool:
@@ -290,12 +301,10 @@ def _run(spec: str, artifacts: Path, kind: Literal["backbones", "heads"]) -> Run
 def _choose_finished(place: Path, candidates: list[Path], selector: str, kind: Kind) -> Path:
     finished = {path: found for path in candidates if (found := card(path)).get("finished")}
     if not finished:
-        unfinished = ", ".join(f"{place.name}@{path.name}" for path in candidates)
-        raise CheckpointError(
-            f"no finished run of {_SINGULAR[kind]} {place.name!r}",
-            where=str(place),
-            way_out=f"run '{_MADE_BY[kind]}' again to finish it, or name a run: {unfinished or 'none'}",
-        )
+        with_weights = [f"{place.name}@{path.name}" for path in candidates if (path / "best.safetensors").is_file()]
+        way_out = f"run '{_MADE_BY[kind]}' again to finish it"
+        way_out += f", or name a run: {', '.join(with_weights)}" if with_weights else ""
+        raise CheckpointError(f"no finished run of {_SINGULAR[kind]} {place.name!r}", where=str(place), way_out=way_out)
     if selector != "best" or len(finished) == 1:
         return list(finished)[-1]
     if unscored := [path.name for path, found in finished.items() if not isinstance(found.get("score"), int | float)]:

@@ -82,12 +82,12 @@ def make_folder(folder: Path) -> None:
 def write_file(path: Path, data: bytes, tmp: Path | None = None) -> None:
     """Replace the file at `path` by `data`; a reader sees the old or the new content, never a mixture.
 
-    What an interrupted writer leaves lies in `tmp`, where it is swept away, or else beside the file.
+    What an interrupted writer leaves lies in `tmp`, or else beside the file as a hidden one; `sweep` knows both.
     """
     if is_remote(path):
         objects.put(path, data)
         return
-    temporary = scratch(tmp) if tmp else path.with_name(f".{path.name}.{os.getpid()}.{next(_serial)}")
+    temporary = scratch(tmp) if tmp else path.with_name(f".{_fresh_name()}")
     try:
         with full_disk(path):
             with temporary.open("wb") as file:
@@ -175,7 +175,11 @@ def scratch(tmp: Path) -> Path:
 def shared_scratch(tmp: Path) -> Path:
     """A fresh path under `tmp` wherever that lies, named after this process: others that see `tmp` see it."""
     make_folder(tmp)
-    return tmp / "+".join(map(str, (*Process.this(), next(_serial))))
+    return tmp / _fresh_name()
+
+
+def _fresh_name() -> str:
+    return "+".join(map(str, (*Process.this(), next(_serial))))
 
 
 def _local(tmp: Path) -> Path:
@@ -183,20 +187,23 @@ def _local(tmp: Path) -> Path:
 
 
 def writer(path: Path) -> Process | None:
-    """The process that a path from `scratch` is named after; None for any other path."""
+    """The process that a path from `scratch`, or a file that `write_file` has begun, is named after; else None."""
     try:
-        host, boot, pid, start, _ = path.name.split("+")
+        host, boot, pid, start, _ = path.name.removeprefix(".").split("+")
         return Process(host, boot, int(pid), start)
     except ValueError:
         return None
 
 
-def sweep(tmp: Path) -> None:
-    """Remove what processes of this machine that are gone have left in `tmp`."""
-    for left in _local(tmp).glob("*"):
-        owner = writer(left)
-        if owner is not None and owner.runs() is False:
-            remove(left)
+def left_in(folder: Path) -> list[Path]:
+    """What processes of this machine that are gone have left in a folder."""
+    return [path for path in folder.glob("*") if (owner := writer(path)) and owner.runs() is False]
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes of this machine that are gone have left in a folder."""
+    for left in left_in(_local(folder)):
+        remove(left)
 
 
 def remove(path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import struct
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -26,6 +27,8 @@ from frz.store.schema import EVENT, ID, Array, EventArrays, Schema, axis_of
 
 Index: TypeAlias = NDArray[np.int64]
 
+ASIDE = ".frz-export"
+"""Folder beside the place of an export; what a killed one left there goes with the next export beside it."""
 ZARR_CHUNK = 1 << 22
 """Bytes per chunk at most."""
 
@@ -72,12 +75,12 @@ def export(
     if to not in WRITERS:
         raise ConfigError(f"no format {to!r}", way_out=nearest(to, WRITERS))
     refuse_remote(out)
+    _sweep(out.parent / ASIDE)
     if out.exists():
         raise ConfigError("is there already", where=str(out), way_out="give another place, or remove it")
     chosen = _Chosen(store, names, split)
-    atomic.sweep(out.parent / ".frz-export")
     with atomic.full_disk(out):
-        aside = atomic.scratch(out.parent / ".frz-export")
+        aside = atomic.scratch(out.parent / ASIDE)
         try:
             with progress("export", chosen.n_events) as bar:
                 WRITERS[to](chosen, aside, bar)
@@ -85,7 +88,7 @@ def export(
                 raise ConfigError("is there already", where=str(out), way_out="give another place, or remove it")
         finally:
             atomic.remove(aside)
-            _remove_empty(aside.parent)
+            _sweep(aside.parent)
     files = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else [out]
     size = sum(path.stat().st_size for path in files)
     return {"path": str(out), "format": to, "events": chosen.n_events, "arrays": chosen.names, "bytes": size}
@@ -102,11 +105,11 @@ def _link(file: Path, out: Path) -> bool:
     return True
 
 
-def _remove_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:  # another export is under way there
-        return
+def _sweep(aside: Path) -> None:
+    """Remove what exports that were killed have left, and the folder itself unless another one works in it."""
+    atomic.sweep(aside)
+    with suppress(OSError):
+        aside.rmdir()
 
 
 class _Chosen:

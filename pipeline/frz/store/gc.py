@@ -100,6 +100,8 @@ def _refuse(root: Path, drop: Sequence[int], referred: Mapping[int, Sequence[str
     known = snapshot.expected_versions(root)
     for version in drop:
         where = f"{root}@{version}"
+        if dropped_path(root, version).exists():
+            continue  # by a call that was killed before all of it had gone
         if version not in known:
             have = ", ".join(map(str, known)) or "none"
             raise StoreError("no such version", where=where, way_out=f"versions: {have}")
@@ -110,9 +112,7 @@ def _refuse(root: Path, drop: Sequence[int], referred: Mapping[int, Sequence[str
 
 
 def _find(root: Path, survey: Survey, drop: Sequence[int], before: float) -> list[Garbage]:
-    tmp = list((root / "tmp").glob("*"))
-    dead = [path for path in tmp if (owner := atomic.writer(path)) and owner.runs() is False]
-    garbage = [_garbage("temporary", path, "its process is gone") for path in dead]
+    garbage = [_garbage("temporary", path, "its process is gone") for path in atomic.left_in(root / "tmp")]
     stale = [root / "leases" / f"{name}.json" for name in survey.stale]
     garbage += [_garbage("lease", path, "its process is gone") for path in stale]
     if survey.live:
@@ -124,7 +124,9 @@ def _find(root: Path, survey: Survey, drop: Sequence[int], before: float) -> lis
     numbered = [(path, int(path.stem)) for path in files if path.stem.isdigit()]
     gone = [path for path, version in numbered if version in drop or dropped_path(root, version).exists()]
     garbage += [_garbage("snapshot", path, "the version is dropped") for path in gone]
-    others = [path for path in tmp if (owner := atomic.writer(path)) is None or owner.runs() is None]
+    others = [
+        path for path in (root / "tmp").glob("*") if (owner := atomic.writer(path)) is None or owner.runs() is None
+    ]
     garbage += _old("temporary", others, before, "nothing is known of its process")
 
     kept = [version for version in snapshot.expected_versions(root) if version not in drop]

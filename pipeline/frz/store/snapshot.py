@@ -165,16 +165,22 @@ def commit(root: Path, make: Callable[[Snapshot | None], Snapshot]) -> Snapshot:
         made = make(latest)
         content = made.content_hash()
         if latest is not None and latest.hash == content:
+            if not copy_path(root, latest.version).exists():  # killed between the two
+                _copy(root, latest.version, read_bytes(snapshot_path(root, latest.version)))
             return latest
         version = (latest.version if latest else 0) + 1
         now = datetime.now(UTC).isoformat(timespec="seconds")
         made = made.model_copy(update={"version": version, "hash": content, "created": now})
         text = canonical_json(seal(made.model_dump(mode="json"))).encode()
         if atomic.create(snapshot_path(root, version), text, root / "tmp"):
-            copy = copy_path(root, version)
-            atomic.make_folder(copy.parent)
-            atomic.create(copy, text, root / "tmp")
+            _copy(root, version, text)
             return made
+
+
+def _copy(root: Path, version: int, text: bytes) -> None:
+    copy = copy_path(root, version)
+    atomic.make_folder(copy.parent)
+    atomic.create(copy, text, root / "tmp")
 
 
 def static_path(root: Path, name: str, digest: str) -> Path:

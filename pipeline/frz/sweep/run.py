@@ -121,7 +121,7 @@ class Sweep:
         waiting = [member for member in members if not self._known(member)]
         for member in waiting:
             text = yaml.safe_dump(member.point.values, sort_keys=False)
-            write_file(self.folder / "heads" / f"{member.name}.yaml", text.encode())
+            write_file(self.folder / "heads" / f"{member.name}.yaml", text.encode(), self.folder)
         alone = {member.name: reason for member in waiting if (reason := alone_because(member))}
         for sharing in passes(member for member in waiting if member.name not in alone):
             alone |= self._pass(sharing)

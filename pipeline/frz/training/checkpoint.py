@@ -68,6 +68,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         data = read_bytes(path)
         tensors = safetensors.torch.load(data)
     except FileNotFoundError:
+        if (path.parent / "config.yaml").is_file():
+            way_out = "give the command that began it again: it goes on"
+            raise CheckpointError("the run has no weights yet", where=str(path), way_out=way_out) from None
         raise CheckpointError("no such checkpoint", where=str(path), way_out="check the path") from None
     except IsADirectoryError:
         raise CheckpointError("is a folder, not a checkpoint", where=str(path), way_out="name the file") from None

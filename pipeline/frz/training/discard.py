@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from frz import artifacts as names
 from frz.artifacts.places import is_run
 from frz.errors import CheckpointError, ConfigError, TrainingError
+from frz.location import is_remote
 from frz.progress import note
 from frz.store import atomic
 from frz.store.gc import GRACE
@@ -86,6 +87,7 @@ def discard(
     old = [run for run in old if run not in named and not any(pointing_at(run, artifacts))]
     found = {run: _removable(run) for run in (*named, *old)}
     if delete:
+        atomic.sweep(artifacts / "tmp")  # runs that a killed call was removing
         for run in list(found):
             try:
                 with only_writer(run):
@@ -96,6 +98,14 @@ def discard(
                 del found[run]
             remove_if_empty(run.parent)
     return list(found.values())
+
+
+def left_behind(artifacts: Path) -> list[Path]:
+    """What processes that were killed have left: files begun in the folders of runs and sweeps, runs half removed."""
+    if is_remote(artifacts):
+        return []  # a put is whole or not there
+    places = (artifacts / "tmp", *_all_runs(artifacts), *names.folders(artifacts / "sweeps"))
+    return [path for place in places for path in atomic.left_in(place)]
 
 
 def pointing_at(run: Path, artifacts: Path) -> Iterator[str]:
@@ -137,7 +147,8 @@ def _all_runs(artifacts: Path) -> Iterator[Path]:
 
 
 def _unfinished(artifacts: Path) -> Iterator[Path]:
-    return (run for run in _all_runs(artifacts) if is_run(run) and not names.card(run).get("finished"))
+    begun = (run for run in _all_runs(artifacts) if is_run(run) or (run / "config.yaml").is_file())
+    return (run for run in begun if not names.card(run).get("finished"))
 
 
 def _removable(run: Path) -> Removable:

@@ -14,12 +14,15 @@ from pathlib import Path
 
 from frz.errors import TrainingError
 from frz.location import is_remote
+from frz.store.atomic import sweep
 from frz.store.lease import Leases
 
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Keep other processes from training in `folder` (file systems that cannot lock a folder are left unguarded).
+
+    What processes that were killed while they wrote have left there is removed.
 
     Raises
     ------
@@ -39,6 +42,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise _taken(folder) from None
+        sweep(folder)
         yield
     finally:
         os.close(descriptor)

@@ -135,10 +135,6 @@ class Record:
             If the state is damaged, or the metrics are shorter than it knows.
         """
         path, metrics = self.path / STATE, self.path / METRICS
-        if self._writes:
-            for name in (METRICS, BEST, TOP, LAST, LAST_EMA, STATE):
-                for left in self.path.glob(f".{name}.*"):  # by a process that was killed while it wrote
-                    left.unlink()
         if not path.is_file():
             if self._writes:
                 metrics.unlink(missing_ok=True)  # lines of a run that ended before its first state

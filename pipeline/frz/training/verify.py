@@ -18,15 +18,16 @@ def verify(run: Path) -> tuple[list[Path], list[str]]:
     damages : list of str
         What is wrong, one line each.
     """
-    card, damages = run / "card.json", []
+    card, damages, said = run / "card.json", [], {}
+    weights = sorted(run.glob("*.safetensors"))
+    if not card.is_file() and not weights:  # killed at its very start
+        return [], []
     try:
         said = names.read_json(card)
     except StoreError as error:
-        said = {}
         damages.append(str(error))
     if said.get("finished") and not (run / BEST).is_file():
         damages.append(f"{run / BEST}: is missing; put a copy of it back, or remove the folder and train again")
-    weights = sorted(run.glob("*.safetensors"))
     for file in weights:
         try:
             _, meta = load(file)
