@@ -24,6 +24,17 @@ N_EVENTS = 64
 SECRETS = (b"an-access-key-id", b"a-secret-access-key")
 
 
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory):
+    """The whole path on a disk."""
+    artifacts = tmp_path_factory.mktemp("disk")
+    build(tiny_recipe(N_EVENTS), artifacts)
+    train_backbone(TINY_BACKBONE, artifacts)
+    extract("tiny", artifacts, settings={"dtype": "float32"})
+    train_head(TINY_HEAD, artifacts)
+    return artifacts
+
+
 @pytest.fixture
 def frz(bucket, tmp_path, monkeypatch):
     """Run a command on artifacts in the bucket; its output, which tells no secret."""
@@ -44,7 +55,7 @@ def written(path, values):
     return str(path)
 
 
-def test_every_command_of_the_path(frz, bucket, tmp_path):
+def test_every_command_of_the_path(frz, bucket, tmp_path, disk):
     recipe = written(tmp_path / "data.yaml", tiny_recipe(N_EVENTS))
     backbone = written(tmp_path / "backbone.yaml", TINY_BACKBONE)
     head = written(tmp_path / "head.yaml", TINY_HEAD)
@@ -57,11 +68,6 @@ def test_every_command_of_the_path(frz, bucket, tmp_path):
     assert json.loads(frz("extract", "--ckpt", "tiny", "--set", "dtype=float32", "--json"))["events_run"] == 0
 
     here, there = json.loads(frz("evaluate", "heads/tiny", "--json")), location(f"{bucket}/art")
-    disk = tmp_path / "disk"
-    build(tiny_recipe(N_EVENTS), disk)
-    train_backbone(TINY_BACKBONE, disk)
-    extract("tiny", disk, settings={"dtype": "float32"})
-    train_head(TINY_HEAD, disk)
     assert here["metrics"] == evaluate("heads/tiny", disk)["metrics"]
     for kind in ("datasets", "features"):
         [theirs], [ours] = names.entries(disk, kind), names.entries(there, kind)
@@ -142,8 +148,8 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize(("moment", "number"), MOMENTS)
-def test_a_killed_build_goes_on_to_the_same_content(fresh_python, bucket, tmp_path, moment, number):
-    expected = build(tiny_recipe(N_EVENTS), tmp_path)["hash"]
+def test_a_killed_build_goes_on_to_the_same_content(fresh_python, bucket, disk, moment, number):
+    expected = snapshot.read(disk / "datasets/tiny").hash
     root = location(f"{bucket}/art/datasets/tiny")
     here = os.path.dirname(__file__)
     died = fresh_python("-c", DIE, "build", moment, str(number), f"{bucket}/art", here, str(N_EVENTS))
@@ -157,10 +163,10 @@ def test_a_killed_build_goes_on_to_the_same_content(fresh_python, bucket, tmp_pa
     assert report.orphans == 0
 
 
-def test_a_killed_extraction_goes_on_to_the_same_content(fresh_python, bucket, tiny):
+def test_a_killed_extraction_goes_on_to_the_same_content(fresh_python, bucket, disk):
     there = location(f"{bucket}/art")
     for folder in ("backbones", "datasets"):
-        objects.upload(tiny / folder, there / folder)
+        objects.upload(disk / folder, there / folder)
     here = os.path.dirname(__file__)
     died = fresh_python("-c", DIE, "extract", "upload after", "3", f"{bucket}/art", here, "0")
     assert died.returncode == -signal.SIGKILL, died.stderr
@@ -168,15 +174,16 @@ def test_a_killed_extraction_goes_on_to_the_same_content(fresh_python, bucket, t
     assert names.versions(root) == []
     result = extract("tiny", there, settings={"dtype": "float32"})
     assert result["events_taken"] > 0
-    [expected] = names.entries(tiny, "features")
+    [expected] = names.entries(disk, "features")
     assert snapshot.read(root).hash == snapshot.read(expected).hash
     assert not verify(root).damages
 
 
-def test_an_interrupted_training_goes_on(fresh_python, bucket, tiny):
+def test_an_interrupted_training_goes_on(fresh_python, bucket, disk):
     there = location(f"{bucket}/art")
-    objects.upload(tiny / "datasets", there / "datasets")
-    config = {**TINY_BACKBONE, "trainer": {**TINY_BACKBONE["trainer"], "max_epochs": 2, "checkpoint_minutes": 0}}
+    objects.upload(disk / "datasets", there / "datasets")
+    changes = {"max_epochs": 2, "batch_size": 10, "checkpoint_minutes": 0}
+    config = {**TINY_BACKBONE, "trainer": {**TINY_BACKBONE["trainer"], **changes}}
     code = f"""
 import os, signal
 from frz import artifacts

@@ -11,7 +11,7 @@ import platform
 import sysconfig
 import tokenize
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -82,13 +82,17 @@ def _some(names: list[str], most: int) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what numbers depend on softly: Python, the machine and the libraries."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in ("frz", "torch", "numpy", "zarr", "scipy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {package: _version(package) for package in ("frz", "torch", "numpy", "zarr", "scipy")}
+    libraries = {package: number for package, number in found.items() if number}
+    return {"python": platform.python_version(), "machine": platform.machine(), **libraries}
+
+
+@cache  # read from files of many lines, and asked for whenever weights are saved
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def code_digests(modules: Iterable[str]) -> dict[str, str]:

@@ -13,12 +13,12 @@ from frz.evaluation.settings import DemoSettings
 from frz.heads.scores import NAMES
 from frz.store import EventStore
 
-TINY = {"n_events": 300, "backbone_epochs": 1, "head_epochs": 1}
+TINY = {"n_events": 200, "backbone_epochs": 1, "head_epochs": 1}
 
 
 @pytest.fixture(autouse=True)
 def _brief(monkeypatch):
-    monkeypatch.setattr("frz.evaluation.demo.BENCH_SECONDS", 1)
+    monkeypatch.setattr("frz.evaluation.demo.BENCH_SECONDS", 0.1)
 
 
 def test_the_demo_runs_reports_and_goes_on(tmp_path):

@@ -84,7 +84,7 @@ assert not [name for name in sys.modules if name.startswith("frz.backbones")], s
 
 
 def test_the_area_that_decides_is_that_of_all_pairs_of_validation_stays(mine):
-    card = train(config("fast"), mine)
+    card = train(config("fast", batch_size=16), mine)
     lines = lines_of(card, mine)
     assert [line["epoch"] for line in lines] == [0.5, 1, 1.5, 2]
     best = max(line["val/auc"] for line in lines)
