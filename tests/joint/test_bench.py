@@ -54,9 +54,11 @@ def test_without_the_backbone_the_features_alone_are_measured(tiny, tmp_path):
     assert "behind" not in found["advice"]
 
 
-def test_features_of_other_weights_are_refused(tiny):
+def test_features_of_other_data_are_refused(tiny, tmp_path):
+    artifacts = shutil.copytree(tiny, tmp_path / "artifacts")
+    (artifacts / "datasets/tiny").rename(artifacts / "datasets/other")
     with pytest.raises(IdentityError, match="holds features of tiny@1"):
-        bench({**TINY_HEAD, "features": {"backbone": "tiny", "data": "other"}}, tiny)
+        bench({**TINY_HEAD, "features": {"backbone": "tiny", "data": "other"}}, artifacts)
 
 
 @pytest.mark.parametrize(
