@@ -6,6 +6,7 @@ are not trained again; a pass that was under way starts again from its beginning
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,10 @@ def sweep(
                 work.train(points)
             return work.report()
     except FrzError:
-        if new and not (folder / RESULTS).is_file():  # refused: no head has come to an end
-            remove(folder)
+        if new and folder.is_dir():
+            with suppress(FrzError), only_writer(folder):  # not if another process has taken it up
+                if not (folder / RESULTS).is_file():  # refused: no head has come to an end
+                    remove(folder)
             remove_if_empty(folder.parent)
         raise
 
