@@ -167,8 +167,12 @@ def test_what_is_not_finite_stays_in_its_head():
         assert torch.isnan(found[1][name][1]).any(), name
 
 
-def test_stacks_are_sized_by_what_a_head_keeps():
+def test_stacks_are_sized_by_what_a_head_keeps(monkeypatch):
     made = head()
     small, large = batch_of(made), to_batch(prepared(made, n=24), made.prepared)
     assert stack_size(made, small) > stack_size(made, large) > 100
     assert stack_size(made, small) * 16 * sum(value.numel() for value in made.parameters()) < BUDGET
+    monkeypatch.setattr(stack_module, "BUDGET", BUDGET * 8 // stack_size(made, large))
+    assert stack_size(made, large) == 8
+    monkeypatch.setattr(stack_module, "BUDGET", stack_module.BUDGET * 7 // 8)
+    assert stack_size(made, large) == 1  # not 7
