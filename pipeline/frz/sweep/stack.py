@@ -209,8 +209,8 @@ memory that no cache holds (measured by `benchmarks/sweep.py`)."""
 LEAST = 4
 """Fewer heads than this are faster one by one."""
 LEAST_FITTING = 8
-"""Where fewer heads than this fit into the budget, each has so much arithmetic of its own that a stack is slower (measured
-there too: 5 that fit take 1.28 of the time of heads one by one, 8 take 0.95)."""
+"""Where fewer heads than this fit into the budget, each has so much arithmetic of its own that a stack is slower
+(measured there too: 5 that fit take 1.28 of the time of heads one by one, 8 take 0.95)."""
 
 
 def stack_size(head: Head, batch: Batch) -> int:
