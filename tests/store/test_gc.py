@@ -145,6 +145,11 @@ def test_what_was_derived_from_a_version_goes_with_it(root):
         return [path for what, path in found(report) if what == "derived"]
 
     assert derived(gc.collect(root)) == []
+    (root / "derived/unfinished/leases").mkdir()
+    lease = root / "derived/unfinished/leases/0.json"
+    lease.write_text(json.dumps({"process": Process.this(), "token": "b", "beat": 0}))
+    assert derived(gc.collect(root, grace=0)) == ["2"]  # somebody is making the other one
+    lease.unlink()
     assert derived(gc.collect(root, grace=0)) == ["2", "unfinished"]
     assert derived(gc.collect(root, grace=0, drop=[1], delete=True)) == ["0", "2", "unfinished"]
     assert [path.name for path in (root / "derived").iterdir()] == ["1"]

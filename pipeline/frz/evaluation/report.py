@@ -19,7 +19,7 @@ from frz.evaluation.head_section import Card, head_pieces
 from frz.heads.features import trained_on
 from frz.heads.run import load_head
 from frz.location import is_remote, make_place
-from frz.store.atomic import write_file
+from frz.store.atomic import sweep, write_file
 from frz.store.reader import EventStore
 from frz.training.history import history, kept
 from frz.training.record import METRICS
@@ -123,6 +123,8 @@ def write_report(
         pieces = list(head_pieces(loaded[0], store, positions, split, judged))
         begin = page.paragraph(f"Split {split!r}: {len(positions):,} events. No backbone is run, features are read.")
         sections.append(("Head", [begin, *pieces]))
+    if not is_remote(path):
+        sweep(path.parent)  # begun by a report that was killed
     write_file(path, page.page(title, sections))
 
 

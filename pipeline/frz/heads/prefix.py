@@ -26,6 +26,7 @@ from frz.progress import Bar, note, progress
 from frz.store import atomic, bfloat16, ragged, snapshot
 from frz.store.catalogue import Catalogue, entry
 from frz.store.codecs import FAST
+from frz.store.lease import Leases
 from frz.store.opened import open_part
 from frz.store.part import CommitRecord, find_part, replace_part, write_part
 from frz.store.reader import EventStore
@@ -138,7 +139,8 @@ def keep(head: Head, store: EventStore, root: Path, about: Mapping[str, Any], *,
         way_out = "set loading.prefix to memory"
         raise StoreError(f"cannot be written to ({error.strerror})", where=str(root), way_out=way_out) from None
     entries = []
-    with progress("prepare", total=store.n_events, unit="event") as bar:
+    # held so that `frz gc` leaves the store alone while no version of it is there
+    with Leases(root).hold(), progress("prepare", total=store.n_events, unit="event") as bar:
         for first in range(0, store.n_events, PREPARE_EVENTS):
             last = min(first + PREPARE_EVENTS, store.n_events)
             key = digest_of([about, first, last])
@@ -151,17 +153,17 @@ def keep(head: Head, store: EventStore, root: Path, about: Mapping[str, Any], *,
                 record = write_part(root, GROUP, key, schema, head.prepare(store.range(first, last, head.needs)))
             entries.append(entry({GROUP: record}))
             bar.advance(last - first)
-    made = Snapshot(
-        name=store.snapshot.name, event_schema=schema, split=Split(), parts=Catalogue.of(entries), about=dict(about)
-    )
-    try:
-        snapshot.commit(root, lambda _: made)
-    except DamageError as error:
-        note(f"prepared events: {error.where} is made again: {error.what}")
-        for folder in ("snapshots", "copies"):
-            atomic.remove(root / folder)
-        snapshot.prepare_root(root)
-        snapshot.commit(root, lambda _: made)
+        made = Snapshot(
+            name=store.snapshot.name, event_schema=schema, split=Split(), parts=Catalogue.of(entries), about=dict(about)
+        )
+        try:
+            snapshot.commit(root, lambda _: made)
+        except DamageError as error:
+            note(f"prepared events: {error.where} is made again: {error.what}")
+            for folder in ("snapshots", "copies"):
+                atomic.remove(root / folder)
+            snapshot.prepare_root(root)
+            snapshot.commit(root, lambda _: made)
     return EventStore(root)
 
 

@@ -143,7 +143,8 @@ def _find(root: Path, survey: Survey, drop: Sequence[int], before: float) -> lis
     garbage += _old("static", _unnamed(root / "static.zarr", static), before, "no version names it")
     hashes = {found.hash for found in snapshots}
     unused = (path for path in (root / "derived").glob("*") if _derived_from(path) not in hashes)
-    garbage += _old("derived", unused, before, "made from no version that is left, or never finished")
+    derived = _old("derived", unused, before, "made from no version that is left, or never finished")
+    garbage += [item for item in derived if not Leases(item.path).survey().live]  # a head may be preparing its events
     garbage += _old("damaged", (root / "damaged").glob("*"), before, "set aside as damaged")
     return garbage
 
