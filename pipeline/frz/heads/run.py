@@ -255,11 +255,7 @@ def conclude(begun: HeadRun, events: Sources, result: Result, **more: Any) -> di
         {
             **{key: begun.about[key] for key in ("name", "head", "features")},
             "parameters": n_trainable(head),
-            "epochs": result.epochs,
-            "steps": result.steps,
-            "stopped_early": result.stopped_early,
-            **result.score,
-            "epoch_metrics": {"best": result.best, "last": result.last},
+            **result.told,
             **events.told,
             "metrics": {name: score(head, events.prefix.reader, positions) for name, positions in scored.items()},
             **more,

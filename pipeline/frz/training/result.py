@@ -28,6 +28,13 @@ class Result:
     """Epochs finished and steps taken by earlier calls."""
 
     @property
+    def told(self) -> dict[str, Any]:
+        """What the card of the run says of it."""
+        epochs = {"best": self.best, "last": self.last}
+        ended = {"epochs": self.epochs, "steps": self.steps, "stopped_early": self.stopped_early}
+        return {**ended, **self.score, "epoch_metrics": epochs}
+
+    @property
     def status(self) -> str:
         """How the run came to its end, in words."""
         epoch, step = self.begun_after
