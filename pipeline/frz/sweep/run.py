@@ -6,7 +6,6 @@ are not trained again; a pass that was under way starts again from its beginning
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from frz.heads.prefix import Prefix, prepared
 from frz.heads.run import Sources, plan, train_planned
 from frz.location import children, is_remote
 from frz.progress import note
-from frz.store.atomic import full_disk, make_folder, remove, write_file
+from frz.store.atomic import full_disk, make_folder, write_file
 from frz.store.reader import EventStore
 from frz.sweep import results
 from frz.sweep.group import Member, alone_because, device_of, pass_key, passes, prefix_key
@@ -34,7 +33,7 @@ from frz.training.distributed import joined
 from frz.training.lock import only_writer
 from frz.training.monitor import Monitor
 from frz.training.record import METRICS, Metrics
-from frz.training.run import remove_if_empty
+from frz.training.run import remove_refused
 
 RESULTS = "results.json"
 
@@ -88,11 +87,8 @@ def sweep(
                 work.train(points)
             return work.report()
     except FrzError:
-        if new and folder.is_dir():
-            with suppress(FrzError), only_writer(folder):  # not if another process has taken it up
-                if not (folder / RESULTS).is_file():  # refused: no head has come to an end
-                    remove(folder)
-            remove_if_empty(folder.parent)
+        if new:
+            remove_refused(folder, (folder / RESULTS).is_file)  # there once a head has come to an end
         raise
 
 

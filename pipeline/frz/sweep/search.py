@@ -55,9 +55,7 @@ def search(sweep: "Sweep") -> None:
                 begun.append(optuna.Trial(study, trial._trial_id))
             else:
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        elif (
-            trial.value is not None or FAILED in trial.user_attrs
-        ):  # its heads are on disk: their outcomes to the table
+        elif trial.value is not None or FAILED in trial.user_attrs:  # heads on disk: their outcomes go to the table
             chosen = {key: _value(span, trial.params[key]) for key, span in spans.items()}
             sweep.train(points_of(config, sweep.base, chosen, sweep.where))
             told += 1

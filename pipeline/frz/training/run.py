@@ -4,7 +4,7 @@
 checkpoints.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,11 +47,16 @@ def opened(folder: Path, config: Mapping[str, Any], world: World) -> Iterator[di
         raise
     except FrzError:
         if new and world.first:
-            with suppress(FrzError), only_writer(folder):  # not if another process has taken it up
-                if {child.name for child in children(folder)} <= MADE_FIRST:
-                    remove(folder)
-            remove_if_empty(folder.parent)
+            remove_refused(folder, lambda: bool({child.name for child in children(folder)} - MADE_FIRST))
         raise
+
+
+def remove_refused(folder: Path, begun: Callable[[], bool]) -> None:
+    """Remove the folder of something that was refused, unless it has begun or another process has taken it up."""
+    with suppress(FrzError, FileNotFoundError), only_writer(folder):
+        if not begun():
+            remove(folder)
+    remove_if_empty(folder.parent)
 
 
 def begin(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
