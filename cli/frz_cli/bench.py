@@ -26,8 +26,8 @@ def bench(
     from frz.config import read_yaml
     from frz.joint.bench import bench as run
 
-    chosen = [f"features.data={data}"] if data else []
-    result = run(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), seconds=seconds)
+    chosen = options.chosen(overrides, {"features.data": data})
+    result = run(read_yaml(config, chosen), root(artifacts), str(config), seconds=seconds)
     emit(result if as_json else _for_people(result), as_json)
     if not as_json:
         typer.echo(f"{result['advice']}.")

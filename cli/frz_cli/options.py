@@ -3,6 +3,7 @@
 Particular: no option has a default of its own where the library has one.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, TypeAlias
 
 import typer
@@ -36,6 +37,11 @@ Json: TypeAlias = Annotated[
 Tensorboard: TypeAlias = Annotated[
     bool, typer.Option("--tensorboard", help="Write TensorBoard files too, into tensorboard/ of the run.")
 ]
+
+
+def chosen(overrides: list[str] | None, given: Mapping[str, str | None]) -> list[str]:
+    """`--set`, and after it the settings that options of their own stand for, as far as these are given."""
+    return [*(overrides or ()), *(f"{key}={value}" for key, value in given.items() if value)]
 
 
 def refuse_both(features: str | None, data: str | None) -> None:

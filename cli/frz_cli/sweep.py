@@ -32,8 +32,8 @@ def sweep(
     from frz.sweep.space import read_config
 
     options.refuse_both(features, data)
-    chosen = [f"base.features.data={data}"] if data else []
-    result = run(read_config(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), features)
+    chosen = options.chosen(overrides, {"base.features.data": data})
+    result = run(read_config(config, chosen), root(artifacts), str(config), features)
     result["plots"] = draw(location(result["path"]))
     if not as_json:
         shown = "points" if len(result["heads"]) > len(result["points"]) else "heads"

@@ -15,6 +15,8 @@ from frz_cli.output import emit
 AT_LENGTH = ("epoch_metrics", "versions")
 """What people are shown by `frz show` and not at the end of a training."""
 
+TENSORBOARD = "trainer.tensorboard"
+
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, as under configs/.")]
 
 
@@ -43,9 +45,8 @@ def backbone(
     from frz.pretrain import train
 
     _quiet_beside_the_first()
-    chosen = [f"data={data}"] if data else []
-    chosen += ["trainer.tensorboard=true"] if tensorboard else []
-    _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config)), as_json)
+    chosen = options.chosen(overrides, {"data": data, TENSORBOARD: "true" if tensorboard else None})
+    _tell(train(read_yaml(config, chosen), root(artifacts), str(config)), as_json)
 
 
 def head(
@@ -71,10 +72,9 @@ def head(
 
     options.refuse_both(features, data)
     _quiet_beside_the_first()
-    chosen = [f"features.data={data}"] if data else []
-    chosen += ["trainer.tensorboard=true"] if tensorboard else []
-    chosen += [f"loading.residency={residency.value}"] if residency else []
-    _tell(train(read_yaml(config, [*(overrides or ()), *chosen]), root(artifacts), str(config), features), as_json)
+    given = {"features.data": data, TENSORBOARD: "true" if tensorboard else None, "loading.residency": residency}
+    values = read_yaml(config, options.chosen(overrides, given))
+    _tell(train(values, root(artifacts), str(config), features), as_json)
 
 
 def finetune(
@@ -99,7 +99,7 @@ def finetune(
     from frz.joint.finetune import finetune as run
 
     _quiet_beside_the_first()
-    chosen = [*(overrides or ()), *(["trainer.tensorboard=true"] if tensorboard else [])]
+    chosen = options.chosen(overrides, {TENSORBOARD: "true" if tensorboard else None})
     is_file = head.endswith((".yaml", ".yml"))
     values = read_yaml(head, chosen) if is_file else override({"head": head}, chosen)
     _tell(run(values, root(artifacts), head if is_file else "finetune"), as_json)
