@@ -17,6 +17,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 from hypothesis import settings
 
+from frz.store.process import Process
+
 settings.register_profile("frz", deadline=None, derandomize=True)
 settings.load_profile("frz")
 
@@ -26,6 +28,10 @@ if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usa
     tempfile.tempdir = os.environ["TMPDIR"] = str(MEMORY)
 
 Python = Callable[..., "subprocess.CompletedProcess[str]"]
+
+DEAD = Process.this()._replace(pid=2**22 + 1, start="1")  # Linux gives no such number
+LEFT = "+".join(map(str, (*DEAD, 0)))
+"""What a process of this machine that is gone called a file or folder that it had begun."""
 
 
 @pytest.fixture(autouse=True)

@@ -63,28 +63,24 @@ def gc(
         for store, referred in drops.items()
     }
     gone = _discard(folder, runs or (), unfinished, seconds, yes) if about_runs else []
-    left = [] if names or about_runs else _left_behind(folder, yes)
+    left = None if names or about_runs else _left_behind(folder, yes)
     if as_json:
         stores = [{"store": store, **_plain(report)} for store, report in reports.items()]
-        killed = [{"path": path, "bytes": n_bytes} for path, n_bytes in left]
+        killed = [{"path": item.path, "bytes": item.bytes} for item in left.garbage] if left else []
         emit({"removed": yes, "stores": stores, "runs": [run._asdict() for run in gone], "left_behind": killed}, True)
         return
     if gone:
         emit([{"run": r.run, "state": r.state, "files": r.files, "size": size(r.bytes)} for r in gone], False)
-    rows = [row for store, report in reports.items() for row in _rows(store, report)]
-    if left:
-        n_bytes = sum(found for _, found in left)
-        about = {"store": "runs", "what": "temporary", "number": len(left), "size": size(n_bytes)}
-        rows.append({**about, "why": "its process is gone"})
-    if rows:
+    named = [(f"{store.parent.name}/{store.name}", report) for store, report in reports.items()]
+    named += [("runs", left)] if left else []
+    if rows := [row for name, report in named for row in _rows(name, report)]:
         emit(rows, False)
     for store, report in reports.items():
         if report.live:
             typer.echo(f"{store}: {', '.join(report.live)} works on it, so all that is committed stays", err=True)
         for version in drops[store]:
             typer.echo(f"version {version} of {store} {'is dropped' if yes else 'can be dropped'}", err=True)
-    freed = [item.bytes for report in reports.values() for item in report.garbage] + [run.bytes for run in gone]
-    freed += [n_bytes for _, n_bytes in left]
+    freed = [item.bytes for _, report in named for item in report.garbage] + [run.bytes for run in gone]
     total = size(sum(freed))
     typer.echo(f"{total} removed" if yes else f"{total} can go; nothing was changed, --yes removes it", err=True)
 
@@ -95,15 +91,10 @@ def _discard(folder: Path, runs: Sequence[str], unfinished: bool, grace: float, 
     return discard(folder, runs, unfinished=unfinished, grace=grace, delete=yes)
 
 
-def _left_behind(folder: Path, delete: bool) -> list[tuple[Path, int]]:
-    """What killed trainings, sweeps and removals of runs have left, with its bytes."""
-    from frz.store.atomic import measure, remove
+def _left_behind(folder: Path, delete: bool) -> "Report":
     from frz.training.discard import left_behind
 
-    left = [(path, measure(path)[0]) for path in left_behind(folder)]
-    for path, _ in left if delete else ():
-        remove(path)
-    return left
+    return left_behind(folder, delete=delete)
 
 
 def _plain(report: "Report") -> dict[str, Any]:
@@ -111,14 +102,13 @@ def _plain(report: "Report") -> dict[str, Any]:
     return {"live": report.live, "bytes": sum(item.bytes for item in report.garbage), "garbage": garbage}
 
 
-def _rows(store: Path, report: "Report") -> list[dict[str, Any]]:
+def _rows(name: str, report: "Report") -> list[dict[str, Any]]:
     """A row for all garbage of one kind."""
     from frz.progress import size
 
     sizes: dict[tuple[str, str], list[int]] = {}
     for item in report.garbage:
         sizes.setdefault((item.what, item.why), []).append(item.bytes)
-    name = f"{store.parent.name}/{store.name}"
     return [
         {"store": name, "what": what, "number": len(each), "size": size(sum(each)), "why": why}
         for (what, why), each in sizes.items()

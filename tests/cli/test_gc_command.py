@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from conftest import LEFT
 from frz import artifacts as names
 from frz.store import snapshot
 from frz.store.lease import Leases
-from frz.store.process import Process
 from frz_cli.main import app
 
 Gc = Callable[..., Any]
@@ -55,8 +55,7 @@ def test_it_tells_what_could_go_and_removes_it_with_yes(gc: Gc, folder: Path) ->
 
 
 def test_what_killed_trainings_left_goes(gc: Gc, folder: Path) -> None:
-    run, dead = names.head("tiny", folder).path, Process.this()._replace(pid=2**22 + 1, start="1")
-    left = run / f".{'+'.join(map(str, dead))}+0"
+    left = names.head("tiny", folder).path / f".{LEFT}"
     left.write_bytes(bytes(1500))
     assert "1.5 kB can go" in gc().stderr
     assert [item["bytes"] for item in json.loads(gc("--json").stdout)["left_behind"]] == [1500]

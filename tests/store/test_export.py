@@ -9,10 +9,10 @@ from events_of_every_shape import SCHEMAS, equal, random_events
 from safetensors import safe_open
 from test_reader import build
 
+from conftest import LEFT
 from frz.errors import ConfigError
 from frz.store import Array, Axis, EventArrays, EventStore, Schema, bfloat16, export, ragged
 from frz.store.cut import PartLimits
-from frz.store.process import Process
 
 N_EVENTS = 40
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(tmp_path, monkeyp
         export.export(store, out, "zarr")
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
     out.write_text("mine")
-    left = tmp_path / export.ASIDE / "+".join(map(str, (*Process.this()._replace(pid=2**22 + 1, start="1"), 0)))
+    left = tmp_path / export.ASIDE / LEFT
     left.mkdir(parents=True)  # by an export that was killed
     for to in export.WRITERS:
         with pytest.raises(ConfigError, match="is there already; give another place"):

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TINY_BACKBONE, TINY_HEAD
+from conftest import LEFT, TINY_BACKBONE, TINY_HEAD
 from frz import artifacts as names
 from frz import progress
 from frz.errors import CheckpointError, ConfigError, TrainingError
 from frz.heads.run import train
 from frz.pretrain import train as train_backbone
-from frz.store.process import Process
 from frz.sweep.run import sweep
 from frz.training.discard import discard, left_behind
 from frz.training.lock import only_writer
@@ -69,15 +68,14 @@ def test_what_killed_processes_left_is_found_and_goes(mine: Path) -> None:
     (mine / "tmp").mkdir(exist_ok=True)
     sweep({"name": "try", "base": TINY_HEAD, "over": {"model.dropout": [0.3]}}, mine, "sweep.yaml")
     places = [names.head("tiny", mine).path, mine / "sweeps/try", mine / "tmp"]
-    dead = Process.this()._replace(pid=2**22 + 1, start="1")  # Linux gives no such number
-    left = [place / f".{'+'.join(map(str, dead))}+0" for place in places]
+    left = [place / f".{LEFT}" for place in places]
     for path in left:
         path.write_bytes(b"half a file")
-    assert sorted(left_behind(mine)) == sorted(left)
+    assert sorted(item.path for item in left_behind(mine).garbage) == sorted(left)
     with only_writer(places[0]):  # as the next training there
         assert not left[0].exists()
     discard(mine, ["heads/tiny@" + places[0].name], delete=True)
-    assert left_behind(mine) == [left[1]]
+    assert [item.path for item in left_behind(mine).garbage] == [left[1]]
 
 
 def test_what_something_points_at_stays(mine: Path) -> None:

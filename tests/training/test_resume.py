@@ -11,8 +11,8 @@ import pytest
 from toy_run import STEPS, run
 
 import frz.store.atomic
+from conftest import LEFT
 from frz.errors import CheckpointError, StoreError, TrainingError
-from frz.store.process import Process
 from frz.training import checkpoint
 from frz.training.config import TIMING
 from frz.training.loop import DRAIN_STEPS
@@ -238,8 +238,7 @@ def test_lines_of_a_run_that_never_saved_a_state_are_dropped(tmp_path: Path, who
 
 
 def test_what_a_killed_writer_left_is_swept_away(tmp_path: Path, whole: Path) -> None:
-    dead = Process.this()._replace(pid=2**22 + 1, start="1")  # Linux gives no such number
-    (tmp_path / f".{'+'.join(map(str, dead))}+0").write_bytes(b"half")
+    (tmp_path / f".{LEFT}").write_bytes(b"half")
     run(tmp_path)
     assert_same(tmp_path, whole)
 

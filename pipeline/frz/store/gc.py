@@ -112,7 +112,7 @@ def _refuse(root: Path, drop: Sequence[int], referred: Mapping[int, Sequence[str
 
 
 def _find(root: Path, survey: Survey, drop: Sequence[int], before: float) -> list[Garbage]:
-    garbage = [_garbage("temporary", path, "its process is gone") for path in atomic.left_in(root / "tmp")]
+    garbage = [temporary(path) for path in atomic.left_in(root / "tmp")]
     stale = [root / "leases" / f"{name}.json" for name in survey.stale]
     garbage += [_garbage("lease", path, "its process is gone") for path in stale]
     if survey.live:
@@ -179,6 +179,11 @@ def _old(what: What, paths: Iterable[Path], before: float, why: str) -> list[Gar
     """Those of the paths in which nothing has changed since `before`."""
     measured = [(path, *atomic.measure(path)) for path in paths]
     return [Garbage(what, path, n_bytes, why) for path, n_bytes, changed in measured if changed <= before]
+
+
+def temporary(path: Path) -> Garbage:
+    """What a process that is gone has left."""
+    return _garbage("temporary", path, "its process is gone")
 
 
 def _garbage(what: What, path: Path, why: str) -> Garbage:

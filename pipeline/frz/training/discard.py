@@ -17,7 +17,7 @@ from frz.errors import CheckpointError, ConfigError, TrainingError
 from frz.location import is_remote
 from frz.progress import note
 from frz.store import atomic
-from frz.store.gc import GRACE
+from frz.store.gc import GRACE, Report, temporary
 from frz.training import checkpoint
 from frz.training.lock import only_writer
 from frz.training.run import MADE_FIRST, remove_if_empty
@@ -100,12 +100,18 @@ def discard(
     return list(found.values())
 
 
-def left_behind(artifacts: Path) -> list[Path]:
-    """What processes that were killed have left: files begun in the folders of runs and sweeps, runs half removed."""
+def left_behind(artifacts: Path, *, delete: bool = False) -> Report:
+    """What processes that were killed have left: files begun in the folders of runs and sweeps, runs half removed.
+
+    Removed if asked to.
+    """
     if is_remote(artifacts):
-        return []  # a put is whole or not there
+        return Report([], [])  # a put is whole or not there
     places = (artifacts / "tmp", *_all_runs(artifacts), *names.folders(artifacts / "sweeps"))
-    return [path for place in places for path in atomic.left_in(place)]
+    left = [temporary(path) for place in places for path in atomic.left_in(place)]
+    for item in left if delete else ():
+        atomic.remove(item.path)
+    return Report(left, [])
 
 
 def pointing_at(run: Path, artifacts: Path) -> Iterator[str]:
